@@ -1,0 +1,288 @@
+/*
+ * agent: what happens in the background. One scheduler thread fires timers; their work goes to the pool, one job of a kind at a time, and looks at each
+ * partition in turn without holding up any other.
+ *
+ *   checkpoint   every log.flush.offset.checkpoint.interval.ms, and a second after partitions came or went: the files that let a start skip what it knows
+ *   retention    every log.retention.check.interval.ms; a partition is opened only when something of it can be too old
+ *   flush        once flush.ms is set for any topic, at half the least of them
+ *   delete       .deleted segments and -delete directories whose delay has passed
+ *   idle         logs that nobody has used for a minute are closed; so are those of readers and writers that went
+ */
+#include <dirent.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cluster/model.h"
+#include "store/diag.h"
+#include "store/io.h"
+
+enum { SOON_MS = 1000, IDLE_MS = 60000, FLUSH_LEAST_MS = 10, FLUSH_MOST_MS = 1000 };
+
+struct task {
+	struct agent *agent;
+	struct timer timer;
+	struct pool_job job;
+	int64_t (*run)(struct agent *a); /* returns the milliseconds until the next time; -1: when it is asked for */
+	_Atomic bool running;
+};
+
+struct agent {
+	struct broker *broker;
+	struct timer_heap *timers;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	_Atomic int64_t delete_due_ms; /* wall clock; INT64_MAX: nothing waits */
+	struct task checkpoint, retention, flush, delete, idle;
+};
+
+struct timer_heap *agent_timers(struct agent *a)
+{
+	return a->timers;
+}
+
+static void arm(struct task *k, int64_t in_ms)
+{
+	timer_arm(k->agent->timers, &k->timer, mono_after_ms(mono_now(), in_ms));
+}
+
+static void fired(struct timer *t, void *arg)
+{
+	struct task *k = arg;
+	(void)t;
+	if (!atomic_exchange(&k->running, true))
+		pool_run(k->agent->broker->pool, &k->job);
+}
+
+static void run_task(struct pool_job *job)
+{
+	struct task *k = (struct task *)((char *)job - offsetof(struct task, job));
+	int64_t next = k->run(k->agent);
+	k->running = false;
+	if (next >= 0 && !k->agent->broker->stopping)
+		arm(k, next);
+}
+
+/* ---- over all partitions ---- */
+
+struct each { void (*fn)(struct partition *p, void *arg); void *arg; };
+
+static bool each_topic(void *arg, struct topic *t)
+{
+	struct each *x = arg;
+	for (int32_t i = 0; i < topic_partition_count(t) && !t->broker->stopping && !t->deleted; i++) {
+		struct partition *p = topic_partition(t, i);
+		if (p && p->dir && !p->dir->offline)
+			x->fn(p, x->arg);
+		partition_unref(p);
+	}
+	return !t->broker->stopping;
+}
+
+static void each_partition(struct agent *a, void (*fn)(struct partition *p, void *arg), void *arg)
+{
+	topics_list(a->broker, NULL, each_topic, &(struct each){fn, arg});
+}
+
+static void report(const struct err *why)
+{
+	static struct diag_limit limit;
+	diag_limited(&limit, 10000, DIAG_ERROR, "%s", why->text);
+}
+
+/* ---- the tasks ---- */
+
+static int64_t do_checkpoint(struct agent *a)
+{
+	for (int i = 0; i < a->broker->dir_count; i++) {
+		struct err why = ERR_INIT;
+		if (!a->broker->dir[i].offline && broker_checkpoint(a->broker, &a->broker->dir[i], false, &why) < 0)
+			report(&why);
+	}
+	return conf_int(a->broker->conf, "log.flush.offset.checkpoint.interval.ms");
+}
+
+static void retain_one(struct partition *p, void *arg)
+{
+	struct err why = ERR_INIT;
+	(void)arg;
+	int rc = partition_apply_retention(p, wall_now_ms(), &why);
+	if (rc == ERR_IO)
+		broker_dir_failed(p->topic->broker, p->dir, why.text);
+	else if (rc < 0)
+		report(&why);
+}
+
+static int64_t do_retention(struct agent *a)
+{
+	each_partition(a, retain_one, NULL);
+	return conf_int(a->broker->conf, "log.retention.check.interval.ms");
+}
+
+static void flush_one(struct partition *p, void *arg)
+{
+	int64_t *least = arg, flush_ms = topic_limits(p->topic).flush_ms;
+	if (flush_ms == INT64_MAX)
+		return;
+	if (flush_ms < *least)
+		*least = flush_ms;
+	if (partition_is_dirty_since(p, wall_now_ms() - flush_ms))
+		partition_flush_soon(p);
+}
+
+static int64_t do_flush(struct agent *a)
+{
+	int64_t least = INT64_MAX;
+	each_partition(a, flush_one, &least);
+	if (least == INT64_MAX)
+		return -1;
+	return least / 2 < FLUSH_LEAST_MS ? FLUSH_LEAST_MS : least / 2 < FLUSH_MOST_MS ? least / 2 : FLUSH_MOST_MS;
+}
+
+void agent_flush_changed(struct agent *a)
+{
+	if (a)
+		arm(&a->flush, FLUSH_LEAST_MS);
+}
+
+static void delete_one(struct partition *p, void *arg)
+{
+	struct err why = ERR_INIT;
+	(void)arg;
+	if (partition_remove_deleted(p, &why) < 0)
+		report(&why);
+}
+
+static int remove_deleted_topic(void *arg, const char *name, unsigned char type)
+{
+	struct dir_entry d;
+	char path[PATH_MAX];
+	dir_entry_parse(name, &d);
+	if (type == DT_DIR && d.kind == DIR_DELETED) {
+		snprintf(path, sizeof path, "%s/%s", (const char *)arg, name);
+		io_remove_dir(path);
+	}
+	return 0;
+}
+
+static int64_t do_delete(struct agent *a)
+{
+	int64_t due = a->delete_due_ms, now = wall_now_ms();
+	if (due <= now) {
+		a->delete_due_ms = INT64_MAX;
+		each_partition(a, delete_one, NULL);
+		for (int i = 0; i < a->broker->dir_count; i++)
+			if (!a->broker->dir[i].offline)
+				io_list(a->broker->dir[i].path, remove_deleted_topic, a->broker->dir[i].path);
+		due = a->delete_due_ms; /* something may have come to wait meanwhile */
+	}
+	return due == INT64_MAX ? -1 : due > now ? due - now : 0;
+}
+
+void agent_delete_later(struct agent *a, int64_t delay_ms)
+{
+	int64_t now = wall_now_ms(), due = delay_ms < INT64_MAX - now ? now + delay_ms : INT64_MAX - 1;
+	/* what is deleted while something waits goes a little later than it must: one timer for all */
+	if (!a || (a->delete_due_ms != INT64_MAX && a->delete_due_ms >= due))
+		return;
+	a->delete_due_ms = due;
+	arm(&a->delete, due - now);
+}
+
+static void close_one(struct partition *p, void *arg)
+{
+	struct err why = ERR_INIT;
+	if (partition_has_open_log(p) && !partition_close_idle(p, *(int64_t *)arg, &why) && why.code)
+		report(&why);
+}
+
+static int64_t do_idle(struct agent *a)
+{
+	int64_t before = wall_now_ms() - IDLE_MS;
+	each_partition(a, close_one, &before);
+	return IDLE_MS / 2;
+}
+
+void agent_checkpoint_soon(struct agent *a)
+{
+	if (a)
+		arm(&a->checkpoint, SOON_MS);
+}
+
+/* ---- life ---- */
+
+static void *scheduler(void *arg)
+{
+	struct agent *a = arg;
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	pthread_setname_np(pthread_self(), "agent");
+	timer_run(a->timers);
+	return NULL;
+}
+
+static void task_init(struct agent *a, struct task *k, int64_t (*run)(struct agent *a))
+{
+	k->agent = a;
+	k->run = run;
+	k->job.run = run_task;
+	k->timer.fire = fired;
+	k->timer.arg = k;
+}
+
+struct agent *agent_start(struct broker *b, struct err *e)
+{
+	struct agent *a = calloc(1, sizeof *a);
+	if (!a || !(a->timers = timer_heap_new())) {
+		free(a);
+		err_set(e, ERR_NO_MEMORY, "no memory for the agent");
+		return NULL;
+	}
+	a->broker = b;
+	a->delete_due_ms = INT64_MAX;
+	task_init(a, &a->checkpoint, do_checkpoint);
+	task_init(a, &a->retention, do_retention);
+	task_init(a, &a->flush, do_flush);
+	task_init(a, &a->delete, do_delete);
+	task_init(a, &a->idle, do_idle);
+	int sys = pthread_create(&a->thread, NULL, scheduler, a);
+	if (sys) {
+		timer_heap_free(a->timers);
+		free(a);
+		err_sys(e, sys, "cannot start the agent's thread");
+		return NULL;
+	}
+	return a;
+}
+
+void agent_begin(struct agent *a)
+{
+	arm(&a->checkpoint, SOON_MS);
+	arm(&a->retention, conf_int(a->broker->conf, "log.retention.check.interval.ms"));
+	arm(&a->flush, SOON_MS);
+	arm(&a->idle, IDLE_MS / 2);
+}
+
+/* The broker is stopping: no task is armed again. Jobs that run end early and are waited for with the pool. */
+void agent_stop(struct agent *a)
+{
+	if (!a)
+		return;
+	struct task *all[] = {&a->checkpoint, &a->retention, &a->flush, &a->delete, &a->idle};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		timer_cancel(a->timers, &all[i]->timer);
+	timer_stop(a->timers);
+	pthread_join(a->thread, NULL);
+}
+
+void agent_free(struct agent *a)
+{
+	if (!a)
+		return;
+	timer_heap_free(a->timers);
+	free(a);
+}

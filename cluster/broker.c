@@ -1,0 +1,724 @@
+#include "cluster/broker.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cluster/adopt.h"
+#include "cluster/model.h"
+#include "store/diag.h"
+#include "store/io.h"
+
+enum { DESCRIPTORS_A_SEGMENT = 4, HOLDER_POLL_MS = 50, HOLDER_GRACE_MS = 300 };
+
+/* ---- directories ---- */
+
+static int add_dir(struct broker *b, const char *path, struct err *e)
+{
+	struct log_dir *more = realloc(b->dir, (size_t)(b->dir_count + 1) * sizeof *more);
+	if (!more)
+		return err_set(e, ERR_NO_MEMORY, "no memory for log directories");
+	b->dir = more;
+	struct log_dir *d = &b->dir[b->dir_count];
+	*d = (struct log_dir){.lock = {-1}};
+	char real[PATH_MAX];
+	int sys = io_mkdir(path, 0755);
+	if (sys < 0 && sys != -EEXIST)
+		return err_sys(e, sys, "cannot make log directory %s", path);
+	struct stat st;
+	if (!realpath(path, real) || io_stat(real, &st) < 0)
+		return err_sys(e, errno, "cannot use log directory %s", path);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(e, ERR_INVALID, "%s is not a directory", path);
+	for (int i = 0; i < b->dir_count; i++)
+		if (!strcmp(b->dir[i].path, real))
+			return 0; /* -d and log.dirs may both name it */
+	if (!(d->path = strdup(real)))
+		return err_set(e, ERR_NO_MEMORY, "no memory for log directories");
+	pthread_mutex_init(&d->checkpoint_lock, NULL);
+	b->dir_count++;
+	return 0;
+}
+
+static int add_dirs(struct broker *b, const char *data, struct err *e)
+{
+	char *list = strdup(conf_str(b->conf, "log.dirs")), *save;
+	int rc = list ? add_dir(b, data, e) : err_set(e, ERR_NO_MEMORY, "no memory for log directories");
+	for (char *path = rc == 0 ? strtok_r(list, ", ", &save) : NULL; path && rc == 0; path = strtok_r(NULL, ", ", &save))
+		rc = add_dir(b, path, e);
+	free(list);
+	return rc;
+}
+
+/* Takes the lock; waits for a holder that is on its way out, refuses one that serves. A holder whose mount is gone is given a moment to say that it
+ * is stopping: the mount goes before it can notice. */
+static int lock_dir(struct log_dir *d, const struct broker_options *o, struct err *e)
+{
+	struct dir_holder *holder = calloc(1, sizeof *holder);
+	if (!holder)
+		return err_set(e, ERR_NO_MEMORY, "no memory to lock %s", d->path);
+	int rc;
+	for (int waited_ms = 0;; waited_ms += HOLDER_POLL_MS) {
+		rc = dir_lock_take(&d->lock, d->path, o->label, holder, e);
+		if (rc != ERR_BUSY)
+			break;
+		bool gone = holder->stopping || !holder->label[0] || (o->holder_is_gone && o->holder_is_gone(o->arg, holder->label));
+		if (!gone || waited_ms >= (holder->label[0] ? o->wait_ms : HOLDER_GRACE_MS))
+			break;
+		nanosleep(&(struct timespec){.tv_nsec = HOLDER_POLL_MS * 1000000L}, NULL);
+	}
+	free(holder);
+	return rc;
+}
+
+/* Whose directory it is. A file of our own marks it as ours; without that but with meta.properties or partitions it is Kafka's. */
+static int look_at_dir(struct broker *b, struct log_dir *d, struct err *e)
+{
+	char path[PATH_MAX];
+	struct dir_meta meta;
+	struct stat st;
+	struct err why = ERR_INIT;
+	int rc = dir_meta_load(d->path, &meta, &why);
+	if (rc < 0 && rc != ERR_NOT_FOUND)
+		return err_set(e, rc, "%s", why.text);
+	snprintf(path, sizeof path, "%s/" VIEW_START_FILE, d->path);
+	d->foreign = d->is_new = io_stat(path, &st) == -ENOENT;
+	if (rc == ERR_NOT_FOUND) {
+		meta = (struct dir_meta){.version = 0, .broker_id = b->id};
+		uuid_text_new(meta.cluster_id);
+		rc = dir_meta_write(d->path, &meta, e);
+		if (rc < 0)
+			return err_context(e, "log directory %s cannot be written (to look at it, use spoolfs dump): ", d->path);
+	} else if (meta.broker_id >= 0 && !conf_is_set(b->conf, "broker.id", false)) {
+		b->id = meta.broker_id;
+	}
+	snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
+	d->clean = io_stat(path, &st) == 0;
+	return 0;
+}
+
+/* ---- loading ---- */
+
+struct loading {
+	struct broker *b;
+	struct log_dir *d;
+	bool same_boot, our_stop;   /* the state checkpoint is of this boot; and was written by the stop that left the marker */
+	bool no_starts;             /* view-start-checkpoint is damaged */
+	struct partition **open;    /* owned: to be opened before the broker serves */
+	size_t open_count, open_cap;
+	_Atomic size_t opened;
+	const struct broker_options *o;
+	struct err err;
+	int rc;
+};
+
+static void later(struct loading *x, struct partition *p)
+{
+	if (x->open_count == x->open_cap) {
+		size_t cap = x->open_cap ? 2 * x->open_cap : 64;
+		struct partition **more = realloc(x->open, cap * sizeof *more);
+		if (!more) {
+			x->rc = err_set(&x->err, ERR_NO_MEMORY, "no memory for %zu partitions", x->open_count);
+			return;
+		}
+		x->open = more;
+		x->open_cap = cap;
+	}
+	x->open[x->open_count++] = p;
+}
+
+static int found_entry(void *arg, const char *name, unsigned char type)
+{
+	struct loading *x = arg;
+	struct dir_entry entry;
+	char path[PATH_MAX], id[TOPIC_ID_CHARS + 1];
+	if (type != DT_DIR || x->rc < 0)
+		return 0;
+	dir_entry_parse(name, &entry);
+	if (entry.kind != DIR_PARTITION || !strcmp(entry.topic, "__cluster_metadata")) {
+		if (entry.kind == DIR_OTHER && strncmp(name, "__cluster_metadata", 18) && strcmp(name, "lost+found"))
+			diag_notice("%s/%s is no partition and is left alone", x->d->path, name);
+		return 0;
+	}
+	struct topic *t;
+	struct partition *p;
+	HASH_FIND_STR(x->b->topics, entry.topic, t);
+	if (!t) {
+		struct err why = ERR_INIT;
+		snprintf(path, sizeof path, "%s/%s", x->d->path, name);
+		if (partition_metadata_load(path, id, &why) < 0) {
+			uuid_text_new(id);
+			diag_warning("%s: the topic gets a new id", why.text);
+			if (partition_metadata_write(path, id, &why) < 0)
+				diag_warning("%s", why.text);
+		}
+		t = topics_load(x->b, entry.topic, id);
+	}
+	if (!t) {
+		x->rc = err_set(&x->err, ERR_NO_MEMORY, "no memory for topic %s", entry.topic);
+		return 0;
+	}
+	struct err why = ERR_INIT;
+	int rc = topic_load_partition(t, entry.partition, x->d, &p, &why);
+	if (rc == ERR_EXISTS || rc == ERR_INVALID)
+		diag_error("%s", why.text);
+	else if (rc < 0)
+		x->rc = err_set(&x->err, rc, "%s", why.text);
+	else {
+		p->known.foreign = x->d->foreign;
+		p->known.clean = x->d->clean;
+		if (x->d->foreign)
+			t->adopted = true;
+	}
+	return 0;
+}
+
+static struct partition *find_partition(struct loading *x, const char *topic, int32_t index)
+{
+	struct topic *t;
+	HASH_FIND_STR(x->b->topics, topic, t);
+	if (!t || index < 0 || index >= t->partition_count || t->partition[index]->dir != x->d)
+		return NULL;
+	return t->partition[index];
+}
+
+static void recovery_row(void *arg, const char *topic, int32_t partition, int64_t offset)
+{
+	struct partition *p = find_partition(arg, topic, partition);
+	if (p)
+		p->known.recovery_point = offset;
+}
+
+static void log_start_row(void *arg, const char *topic, int32_t partition, int64_t offset)
+{
+	struct partition *p = find_partition(arg, topic, partition);
+	if (p)
+		p->known.log_start = offset;
+}
+
+static void start_row(void *arg, const struct start_row *row)
+{
+	struct partition *p = find_partition(arg, row->topic, row->partition);
+	if (!p || strcmp(p->topic->id, row->topic_id))
+		return;
+	p->known.pair_offset = p->recorded_offset = row->offset;
+	p->known.pair_position = p->recorded_position = row->position;
+}
+
+/* Whether the partition is still as the row has it, so that it need not be opened. After our own clean stop it is; else its directory and its active
+ * segment must look untouched, and what they hold must be on disk or in this boot's page cache. */
+static bool row_holds(struct loading *x, struct partition *p, const struct partition_row *r)
+{
+	char path[PATH_MAX], *dir;
+	struct stat st;
+	if (x->our_stop)
+		return true;
+	if (!x->same_boot && r->recovery_point < r->leo)
+		return false;
+	if (!(dir = partition_path(p)))
+		return false;
+	bool same = io_stat(dir, &st) == 0 && st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec == r->dir_mtime_ns;
+	if (same && r->active_base >= 0) {
+		segment_path(dir, r->active_base, ".log", path, sizeof path);
+		same = io_stat(path, &st) == 0 && st.st_size == r->active_bytes;
+	}
+	free(dir);
+	return same;
+}
+
+static void state_row(void *arg, const struct partition_row *r)
+{
+	struct loading *x = arg;
+	struct partition *p = find_partition(x, r->topic, r->partition);
+	if (!p || strcmp(p->topic->id, r->topic_id) || !row_holds(x, p, r))
+		return;
+	p->known = (struct known){
+		.trusted = true, .leader_epoch = r->leader_epoch, .active_base = r->active_base, .active_bytes = r->active_bytes, .leo = r->leo,
+		.last_stable = r->last_stable_offset, .recovery_point = r->recovery_point, .log_start = r->start_offset, .pair_offset = r->start_offset,
+		.pair_position = r->start_position, .dir_mtime_ns = r->dir_mtime_ns,
+	};
+	partition_publish_known(p, r);
+}
+
+/* Our own marker names the state checkpoint that was written with it; Kafka's, or one from before Kafka had the directory again, does not. */
+static uint32_t state_crc(const struct log_dir *d)
+{
+	char path[PATH_MAX], *text;
+	size_t n;
+	snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, d->path);
+	if (io_read_file(path, 1 << 30, &text, &n) < 0)
+		return 0;
+	uint32_t crc = crc32c(0, text, n);
+	free(text);
+	return crc;
+}
+
+static bool is_our_stop(const struct log_dir *d)
+{
+	char path[PATH_MAX], *text;
+	size_t n;
+	uint32_t crc = 0;
+	snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
+	if (io_read_file(path, 4096, &text, &n) < 0)
+		return false;
+	const char *at = strstr(text, "\"spoolfsState\":");
+	bool ours = at && sscanf(at, "\"spoolfsState\":%" SCNu32, &crc) == 1 && crc == state_crc(d);
+	free(text);
+	return ours;
+}
+
+/* A checkpoint that cannot be read costs time, not messages: the logs have it all. But for the start pairs; see recover.c. */
+static int load_checkpoints(struct loading *x, struct err *e)
+{
+	char path[PATH_MAX];
+	struct err why = ERR_INIT;
+	snprintf(path, sizeof path, "%s/" RECOVERY_POINT_FILE, x->d->path);
+	if (offset_checkpoint_load(path, recovery_row, x, &why) < 0)
+		diag_warning("%s; more of the logs is read instead", why.text);
+	snprintf(path, sizeof path, "%s/" LOG_START_FILE, x->d->path);
+	if (offset_checkpoint_load(path, log_start_row, x, &why) < 0)
+		diag_warning("%s", why.text);
+	snprintf(path, sizeof path, "%s/" VIEW_START_FILE, x->d->path);
+	int rc = x->d->is_new ? 0 : view_start_load(path, start_row, x, &why);
+	if (rc == ERR_VERSION || rc == ERR_IO)
+		return err_set(e, rc, "%s", why.text);
+	if (rc < 0)
+		diag_warning("%s; log starts are taken from the .view files instead", why.text);
+	x->our_stop = x->d->clean && is_our_stop(x->d);
+	snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, x->d->path);
+	rc = partition_state_load(path, &x->same_boot, state_row, x, &why);
+	if (rc == ERR_VERSION)
+		return err_set(e, rc, "%s", why.text);
+	if (rc < 0 && rc != ERR_NOT_FOUND)
+		diag_warning("%s; the partitions are opened instead", why.text);
+	return 0;
+}
+
+static void adopt_config(void *arg, const char *topic, const char *name, const char *value)
+{
+	struct loading *x = arg;
+	struct topic *t;
+	struct err why = ERR_INIT;
+	HASH_FIND_STR(x->b->topics, topic, t);
+	if (!t || t->internal)
+		return;
+	/* what would delete messages waits until it is asked for here */
+	if (!strncmp(name, "retention.", 10) || !strcmp(name, "cleanup.policy") || !strncmp(name, "local.retention.", 16)) {
+		diag_notice("topic %s: Kafka had %s=%s; nothing is deleted until that is set in its .config", topic, name, value);
+		return;
+	}
+	if (topic_adopt_property(t, name, value, &why) < 0)
+		diag_notice("topic %s: Kafka's %s=%s is not taken over: %s", topic, name, value, why.text);
+}
+
+static bool load_topic(void *arg, struct topic *t)
+{
+	struct loading *x = arg;
+	struct err why = ERR_INIT;
+	bool adopted = t->adopted;
+	if (topic_load_properties(t, &why) < 0)
+		diag_error("topic %s: %s; defaults are in force for the rest", t->name, why.text);
+	if (adopted && topic_adopt_property(t, "spoolfs.adopted", "true", &why) < 0)
+		diag_error("topic %s: %s", t->name, why.text);
+	for (int32_t i = 0; i < t->partition_count; i++)
+		if (t->partition[i]->dir && !t->partition[i]->visible_known)
+			later(x, t->partition[i]);
+	return true;
+}
+
+static bool save_topic(void *arg, struct topic *t)
+{
+	struct loading *x = arg;
+	struct err why = ERR_INIT;
+	if (t->adopted && t->partition_count && t->partition[0]->dir && t->partition[0]->dir->foreign && topic_save_properties(t, &why) < 0)
+		x->rc = err_set(&x->err, why.code, "%s", why.text);
+	return true;
+}
+
+static void open_one(void *arg, size_t i)
+{
+	struct loading *x = arg;
+	struct err why = ERR_INIT;
+	int rc = partition_acquire(x->open[i], &why);
+	if (rc == 0)
+		partition_release(x->open[i]);
+	else if (rc != ERR_OFFLINE && rc != ERR_DELETED)
+		diag_error("%s-%" PRId32 ": %s", x->open[i]->topic->name, x->open[i]->index, why.text);
+	size_t done = atomic_fetch_add(&x->opened, 1) + 1;
+	if (x->o->progress)
+		x->o->progress(x->o->arg, "opening partitions", done, x->open_count);
+}
+
+static int load(struct broker *b, const struct broker_options *o, struct err *e)
+{
+	struct loading x = {.b = b, .o = o};
+	int rc = 0;
+	for (int i = 0; i < b->dir_count && rc == 0; i++) {
+		x.d = &b->dir[i];
+		int sys = io_list(x.d->path, found_entry, &x);
+		if (sys < 0)
+			rc = err_sys(e, sys, "cannot list %s", x.d->path);
+		else if (x.rc < 0)
+			rc = err_set(e, x.rc, "%s", x.err.text);
+		else {
+			x.d->foreign &= x.d->partition_count > 0; /* an empty directory is nobody's yet */
+			rc = load_checkpoints(&x, e);
+		}
+	}
+	if (rc == 0)
+		topics_list(b, NULL, load_topic, &x);
+	for (int i = 0; i < b->dir_count && rc == 0; i++) {
+		struct err why = ERR_INIT;
+		if (b->dir[i].foreign && adopt_topic_configs(b->dir[i].path, adopt_config, &x, &why) < 0)
+			diag_warning("%s: topic configurations are not taken over: %s", b->dir[i].path, why.text);
+	}
+	if (rc == 0 && x.rc < 0)
+		rc = err_set(e, x.rc, "%s", x.err.text);
+	if (rc == 0) {
+		pool_for_each(b->pool, x.open_count, open_one, &x);
+		topics_list(b, NULL, save_topic, &x);
+		if (x.rc < 0)
+			rc = err_set(e, x.rc, "%s", x.err.text);
+	}
+	free(x.open);
+	return rc;
+}
+
+/* ---- checkpoints ---- */
+
+struct rows { struct log_dir *d; struct checkpoint_rows recovery, starts, high_watermarks, state; };
+
+static void init_rows(struct rows *r)
+{
+	checkpoint_rows_init(&r->recovery);
+	checkpoint_rows_init(&r->starts);
+	checkpoint_rows_init(&r->high_watermarks);
+	checkpoint_rows_init(&r->state);
+}
+
+static void release_rows(struct rows *r)
+{
+	checkpoint_rows_release(&r->recovery);
+	checkpoint_rows_release(&r->starts);
+	checkpoint_rows_release(&r->high_watermarks);
+	checkpoint_rows_release(&r->state);
+}
+
+/* A partition that cannot be described keeps its recovery point: what was durable stays known as durable. */
+static bool gather(void *arg, struct topic *t)
+{
+	struct rows *r = arg;
+	for (int32_t i = 0; i < topic_partition_count(t); i++) {
+		struct partition *p = topic_partition(t, i);
+		struct partition_row row;
+		if (p && p->dir == r->d) {
+			bool good = partition_row(p, &row);
+			offset_checkpoint_add(&r->recovery, t->name, i, good ? row.recovery_point : p->known.recovery_point);
+			int64_t start = good ? row.start_offset : p->known.log_start;
+			if (start > 0)
+				offset_checkpoint_add(&r->starts, t->name, i, start);
+			if (good) {
+				offset_checkpoint_add(&r->high_watermarks, t->name, i, p->high_watermark);
+				partition_state_add(&r->state, &row);
+			}
+		}
+		partition_unref(p);
+	}
+	return true;
+}
+
+static int write_clean_marker(struct log_dir *d, struct err *e)
+{
+	char path[PATH_MAX], text[96];
+	snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
+	int n = snprintf(text, sizeof text, "{\"version\":0,\"brokerEpoch\":-1,\"spoolfsState\":%" PRIu32 "}", state_crc(d));
+	int sys = io_replace_file(path, text, (size_t)n, true);
+	return sys < 0 ? err_sys(e, sys, "cannot write %s", path) : 0;
+}
+
+int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct err *e)
+{
+	static const char *const names[] = {RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE};
+	struct rows r = {.d = d};
+	char path[PATH_MAX];
+	int rc = 0;
+	init_rows(&r);
+	topics_list(b, NULL, gather, &r);
+	struct checkpoint_rows *rows[] = {&r.recovery, &r.starts, &r.high_watermarks};
+	pthread_mutex_lock(&d->checkpoint_lock);
+	for (int i = 0; i < 3 && rc == 0; i++) {
+		snprintf(path, sizeof path, "%s/%s", d->path, names[i]);
+		rc = offset_checkpoint_write(path, rows[i], e);
+	}
+	if (rc == 0) {
+		snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, d->path);
+		rc = partition_state_write(path, &r.state, e);
+	}
+	if (rc == 0 && clean)
+		rc = write_clean_marker(d, e);
+	pthread_mutex_unlock(&d->checkpoint_lock);
+	release_rows(&r);
+	return rc;
+}
+
+static bool gather_start(void *arg, struct topic *t)
+{
+	struct rows *r = arg;
+	for (int32_t i = 0; i < topic_partition_count(t); i++) {
+		struct partition *p = topic_partition(t, i);
+		if (p && p->dir == r->d && (p->recorded_offset > 0 || p->recorded_position > 0)) {
+			struct start_row row = {.partition = i, .offset = p->recorded_offset, .position = p->recorded_position};
+			snprintf(row.topic, sizeof row.topic, "%s", t->name);
+			snprintf(row.topic_id, sizeof row.topic_id, "%s", t->id);
+			view_start_add(&r->starts, &row);
+		}
+		partition_unref(p);
+	}
+	return true;
+}
+
+/* locks: checkpoint_lock. */
+static int write_starts(struct broker *b, struct log_dir *d, struct err *e)
+{
+	struct rows r = {.d = d};
+	char path[PATH_MAX];
+	checkpoint_rows_init(&r.starts);
+	topics_list(b, NULL, gather_start, &r);
+	snprintf(path, sizeof path, "%s/" VIEW_START_FILE, d->path);
+	int rc = view_start_write(path, &r.starts, e);
+	checkpoint_rows_release(&r.starts);
+	return rc;
+}
+
+int broker_record_start(struct broker *b, struct partition *p, int64_t offset, int64_t position, struct err *e)
+{
+	int rc = 0;
+	pthread_mutex_lock(&p->dir->checkpoint_lock);
+	if (offset > p->recorded_offset) {
+		int64_t old_offset = p->recorded_offset, old_position = p->recorded_position;
+		p->recorded_offset = offset;
+		p->recorded_position = position;
+		rc = write_starts(b, p->dir, e);
+		if (rc < 0) {
+			p->recorded_offset = old_offset;
+			p->recorded_position = old_position;
+		}
+	}
+	pthread_mutex_unlock(&p->dir->checkpoint_lock);
+	return rc;
+}
+
+static bool note_starts(void *arg, struct topic *t)
+{
+	(void)arg;
+	for (int32_t i = 0; i < t->partition_count; i++) {
+		struct partition *p = t->partition[i];
+		if (p->visible_known && p->start_offset > p->recorded_offset) {
+			p->recorded_offset = p->start_offset;
+			p->recorded_position = p->start_position;
+		}
+	}
+	return true;
+}
+
+/* From here on the directory is in use: it is marked as ours, its starts are on disk, and the marker of the last clean stop goes. */
+static int begin_dirs(struct broker *b, struct err *e)
+{
+	int rc = 0;
+	topics_list(b, NULL, note_starts, NULL);
+	for (int i = 0; i < b->dir_count && rc == 0; i++) {
+		char path[PATH_MAX];
+		struct log_dir *d = &b->dir[i];
+		pthread_mutex_lock(&d->checkpoint_lock);
+		if (d->is_new || d->foreign || !d->clean)
+			rc = write_starts(b, d, e);
+		pthread_mutex_unlock(&d->checkpoint_lock);
+		snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
+		int sys = rc == 0 ? io_unlink(path) : 0;
+		if (sys < 0 && sys != -ENOENT)
+			rc = err_sys(e, sys, "cannot remove %s", path);
+	}
+	return rc;
+}
+
+/* ---- failures ---- */
+
+static bool fail_topic(void *arg, struct topic *t)
+{
+	struct log_dir *d = arg;
+	for (int32_t i = 0; i < topic_partition_count(t); i++) {
+		struct partition *p = topic_partition(t, i);
+		if (p && p->dir == d)
+			partition_fail_waiting(p, ERR_OFFLINE, "its log directory is out of service after an I/O error");
+		partition_unref(p);
+	}
+	return true;
+}
+
+void broker_dir_failed(struct broker *b, struct log_dir *d, const char *why)
+{
+	if (atomic_exchange(&d->offline, true))
+		return;
+	diag_error("log directory %s is out of service from now on: %s. Its partitions answer EIO; the others go on. Mend the disk, then mount again", d->path, why);
+	topics_list(b, NULL, fail_topic, d);
+}
+
+int broker_offline_dirs(struct broker *b)
+{
+	int n = 0;
+	for (int i = 0; i < b->dir_count; i++)
+		n += b->dir[i].offline;
+	return n;
+}
+
+/* ---- open and close ---- */
+
+/* Four descriptors a segment, and most of the limit left to others. */
+static unsigned open_segments(struct broker *b)
+{
+	struct rlimit files;
+	uint64_t most = (uint64_t)conf_int(b->conf, "log.open.segments.max");
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && most > files.rlim_cur / 2 / DESCRIPTORS_A_SEGMENT)
+		most = files.rlim_cur / 2 / DESCRIPTORS_A_SEGMENT;
+	return most < 16 ? 16 : (unsigned)most;
+}
+
+static void free_broker(struct broker *b)
+{
+	pool_free(b->pool);
+	agent_free(b->agent);
+	topics_free_all(b);
+	segment_cache_free(b->cache);
+	for (int i = 0; i < b->dir_count; i++) {
+		dir_lock_release(&b->dir[i].lock);
+		pthread_mutex_destroy(&b->dir[i].checkpoint_lock);
+		free(b->dir[i].path);
+	}
+	free(b->dir);
+	conf_free(b->topic_conf);
+	free(b->label);
+	pthread_rwlock_destroy(&b->topics_lock);
+	pthread_mutex_destroy(&b->create_lock);
+	free(b);
+}
+
+int broker_open(struct broker **out, const struct broker_options *o, struct err *e)
+{
+	struct broker *b = calloc(1, sizeof *b);
+	if (!b)
+		return err_set(e, ERR_NO_MEMORY, "no memory for a broker");
+	b->conf = o->conf;
+	b->id = (int32_t)conf_int(o->conf, "broker.id");
+	pthread_rwlock_init(&b->topics_lock, NULL);
+	pthread_mutex_init(&b->create_lock, NULL);
+	b->label = strdup(o->label ? o->label : "");
+	b->topic_conf = conf_new(conf_schema_of(o->conf), o->conf, CONF_TOPIC);
+	b->cache = segment_cache_new(open_segments(b));
+	int rc = b->label && b->topic_conf && b->cache ? add_dirs(b, o->data, e) : err_set(e, ERR_NO_MEMORY, "no memory for a broker");
+	unsigned threads = (unsigned)conf_int(o->conf, "num.recovery.threads.per.data.dir") * (unsigned)(b->dir_count ? b->dir_count : 1) + 2;
+	if (rc == 0 && !(b->pool = pool_new("worker", threads)))
+		rc = err_set(e, ERR_NO_MEMORY, "no memory for worker threads");
+	for (int i = 0; i < b->dir_count && rc == 0; i++)
+		if ((rc = lock_dir(&b->dir[i], o, e)) == 0)
+			rc = look_at_dir(b, &b->dir[i], e);
+	if (rc == 0 && !(b->agent = agent_start(b, e)))
+		rc = ERR_LIMIT;
+	if (rc == 0)
+		rc = load(b, o, e);
+	if (rc == 0)
+		rc = begin_dirs(b, e);
+	if (rc < 0) {
+		b->stopping = true;
+		agent_stop(b->agent);
+		free_broker(b);
+		return rc;
+	}
+	agent_begin(b->agent);
+	*out = b;
+	return 0;
+}
+
+struct closing { struct broker *b; struct err *err; int rc; };
+
+static bool close_topic(void *arg, struct topic *t)
+{
+	struct closing *x = arg;
+	for (int32_t i = 0; i < t->partition_count; i++) {
+		struct partition *p = t->partition[i];
+		struct err why = ERR_INIT;
+		if (p->dir && p->log && !p->dir->offline) {
+			partition_remove_deleted(p, NULL);
+			if (partition_close(p, &why) < 0 && x->rc == 0)
+				x->rc = err_set(x->err, why.code, "%s-%" PRId32 ": %s", t->name, i, why.text);
+		}
+	}
+	return true;
+}
+
+int broker_close(struct broker *b, struct err *e)
+{
+	struct closing x = {.b = b, .err = e};
+	b->stopping = true;
+	for (int i = 0; i < b->dir_count; i++)
+		dir_lock_stopping(&b->dir[i].lock, b->label);
+	agent_stop(b->agent);
+	pool_free(b->pool); /* runs out what was given to it */
+	b->pool = NULL;
+	topics_list(b, NULL, close_topic, &x);
+	for (int i = 0; i < b->dir_count; i++) {
+		if (b->dir[i].offline) {
+			if (x.rc == 0)
+				x.rc = err_set(e, ERR_IO, "log directory %s failed while it was in use", b->dir[i].path);
+			continue;
+		}
+		struct err why = ERR_INIT;
+		if (broker_checkpoint(b, &b->dir[i], x.rc == 0, &why) < 0 && x.rc == 0)
+			x.rc = err_set(e, why.code, "%s", why.text);
+	}
+	free_broker(b);
+	return x.rc;
+}
+
+int32_t broker_id(const struct broker *b)
+{
+	return b->id;
+}
+
+const char *broker_data(const struct broker *b)
+{
+	return b->dir[0].path;
+}
+
+const struct conf *broker_conf(const struct broker *b)
+{
+	return b->conf;
+}
+
+struct pool *broker_pool(struct broker *b)
+{
+	return b->pool;
+}
+
+struct timer_heap *broker_timers(struct broker *b)
+{
+	return agent_timers(b->agent);
+}
+
+int broker_space(struct broker *b, struct broker_space *s, struct err *e)
+{
+	struct statvfs v;
+	int at = 0;
+	while (at + 1 < b->dir_count && b->dir[at].offline)
+		at++;
+	if (statvfs(b->dir[at].path, &v) < 0)
+		return err_sys(e, errno, "cannot ask for the space of %s", b->dir[at].path);
+	*s = (struct broker_space){(uint64_t)v.f_blocks * v.f_frsize, (uint64_t)v.f_bfree * v.f_frsize, (uint64_t)v.f_bavail * v.f_frsize, v.f_files, v.f_ffree};
+	return 0;
+}

@@ -1,0 +1,414 @@
+#include "cluster/partition.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cluster/adopt.h"
+#include "cluster/model.h"
+#include "store/counters.h"
+#include "store/diag.h"
+
+/* Opening, closing, role and what is visible. Appending and flushing are in partition_append.c, log start and retention in partition_start.c. */
+
+struct partition *partition_new(struct topic *t, int32_t index, struct log_dir *dir)
+{
+	struct partition *p = calloc(1, sizeof *p);
+	if (!p)
+		return NULL;
+	p->topic = t;
+	p->index = index;
+	p->dir = dir;
+	partition_append_init(p);
+	p->known.active_base = -1;
+	p->known.leader_epoch = -1;
+	p->known.pair_offset = p->known.pair_position = -1;
+	pthread_mutex_init(&p->open_lock, NULL);
+	pthread_mutex_init(&p->log_lock, NULL);
+	pthread_mutex_init(&p->queue_lock, NULL);
+	if (dir)
+		atomic_fetch_add(&dir->partition_count, 1);
+	return p;
+}
+
+void partition_free(struct partition *p)
+{
+	if (!p)
+		return;
+	log_free(p->log);
+	if (p->dir)
+		atomic_fetch_sub(&p->dir->partition_count, 1);
+	pthread_mutex_destroy(&p->open_lock);
+	pthread_mutex_destroy(&p->log_lock);
+	pthread_mutex_destroy(&p->queue_lock);
+	free(p->why_offline);
+	free(p);
+}
+
+void partition_ref(struct partition *p)
+{
+	topic_ref(p->topic);
+}
+
+void partition_unref(struct partition *p)
+{
+	if (p)
+		topic_unref(p->topic);
+}
+
+const char *partition_topic_name(const struct partition *p)
+{
+	return p->topic->name;
+}
+
+int32_t partition_index(const struct partition *p)
+{
+	return p->index;
+}
+
+struct topic *partition_topic(const struct partition *p)
+{
+	return p->topic;
+}
+
+char *partition_path(const struct partition *p)
+{
+	char *path;
+	return asprintf(&path, "%s/%s-%" PRId32, p->dir->path, p->topic->name, p->index) < 0 ? NULL : path;
+}
+
+/* ---- what is visible ---- */
+
+/* locks: log_lock, or open_lock while the log is not open. */
+static void publish(struct partition *p, const struct visible *v)
+{
+	atomic_fetch_add(&p->visible_seq, 1);
+	p->start_offset = v->start_offset;
+	p->start_position = v->start_position;
+	p->end_offset = v->end_offset;
+	p->end_position = v->end_position;
+	p->mtime_ms = v->mtime_ms;
+	p->bytes = v->bytes;
+	atomic_fetch_add(&p->visible_seq, 1);
+	p->visible_known = true;
+}
+
+static void take_visible(struct partition *p, struct visible *v)
+{
+	uint32_t seq;
+	do {
+		seq = atomic_load_explicit(&p->visible_seq, memory_order_acquire);
+		v->start_offset = atomic_load_explicit(&p->start_offset, memory_order_relaxed);
+		v->start_position = atomic_load_explicit(&p->start_position, memory_order_relaxed);
+		v->end_offset = atomic_load_explicit(&p->end_offset, memory_order_relaxed);
+		v->end_position = atomic_load_explicit(&p->end_position, memory_order_relaxed);
+		v->mtime_ms = atomic_load_explicit(&p->mtime_ms, memory_order_relaxed);
+		v->bytes = atomic_load_explicit(&p->bytes, memory_order_relaxed);
+		atomic_thread_fence(memory_order_acquire);
+	} while ((seq & 1) || seq != atomic_load_explicit(&p->visible_seq, memory_order_relaxed));
+}
+
+void partition_publish_known(struct partition *p, const struct partition_row *row)
+{
+	struct visible v = {row->start_offset, row->start_position, row->visible_offset, row->visible_position, row->mtime_ms, row->bytes};
+	publish(p, &v);
+	p->high_watermark = row->visible_offset;
+}
+
+/* After an append, a change of the log start, or opening. appended_ms: 0 where nothing was appended. locks: log_lock. */
+void partition_publish_log(struct partition *p, int64_t appended_ms)
+{
+	struct log *l = p->log;
+	struct visible v = {l->start_offset, l->start_position, l->view_offset, l->view_position, appended_ms ? appended_ms : (int64_t)p->mtime_ms, l->bytes};
+	publish(p, &v);
+}
+
+int partition_visible(struct partition *p, struct visible *v, struct err *e)
+{
+	if (p->topic->deleted)
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	if (!p->visible_known) {
+		int rc = partition_acquire(p, e);
+		if (rc < 0)
+			return rc;
+		partition_release(p);
+	}
+	take_visible(p, v);
+	return 0;
+}
+
+/* ---- role ---- */
+
+/* The one place where leader, epoch and ISR change. A single broker leads everything and is its own ISR, so the high watermark is the LEO.
+ * locks: log_lock. */
+static void transition(struct partition *p, int32_t leader, int32_t leader_epoch, int32_t only_isr)
+{
+	p->leader = leader;
+	p->leader_epoch = leader_epoch;
+	p->isr[0] = only_isr;
+	p->high_watermark = p->log->leo;
+}
+
+int partition_describe(struct partition *p, struct partition_state *s, struct err *e)
+{
+	memset(s, 0, sizeof *s);
+	int rc = partition_acquire(p, e);
+	if (rc < 0) {
+		pthread_mutex_lock(&p->open_lock);
+		if (p->why_offline)
+			snprintf(s->why_offline, sizeof s->why_offline, "%s", p->why_offline);
+		pthread_mutex_unlock(&p->open_lock);
+		return rc;
+	}
+	pthread_mutex_lock(&p->log_lock);
+	s->leader = p->leader;
+	s->leader_epoch = p->leader_epoch;
+	s->isr[0] = s->replicas[0] = p->isr[0];
+	s->isr_count = s->replica_count = 1;
+	s->high_watermark = p->high_watermark;
+	s->leo = p->log->leo;
+	s->last_stable_offset = log_last_stable(p->log);
+	s->online = true;
+	pthread_mutex_unlock(&p->log_lock);
+	partition_release(p);
+	return 0;
+}
+
+/* ---- opening and closing ---- */
+
+/* locks: open_lock. */
+static int offline_error(struct partition *p, struct err *e)
+{
+	if (p->topic->deleted)
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	if (p->why_offline)
+		return err_set(e, ERR_OFFLINE, "%s", p->why_offline);
+	if (!p->dir)
+		return err_set(e, ERR_OFFLINE, "partition %s-%" PRId32 " is in none of the log directories", p->topic->name, p->index);
+	if (p->dir->offline)
+		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
+	return 0;
+}
+
+static void row_of_known(struct partition *p, struct partition_row *r)
+{
+	struct visible v;
+	take_visible(p, &v);
+	*r = (struct partition_row){
+		.partition = p->index, .leader_epoch = p->known.leader_epoch, .active_base = p->known.active_base, .active_bytes = p->known.active_bytes,
+		.start_offset = v.start_offset, .start_position = v.start_position, .leo = p->known.leo, .last_stable_offset = p->known.last_stable,
+		.recovery_point = p->known.recovery_point, .visible_offset = v.end_offset, .visible_position = v.end_position, .mtime_ms = v.mtime_ms,
+		.bytes = v.bytes, .dir_mtime_ns = p->known.dir_mtime_ns,
+	};
+	snprintf(r->topic, sizeof r->topic, "%s", p->topic->name);
+	snprintf(r->topic_id, sizeof r->topic_id, "%s", p->topic->id);
+}
+
+/* The time of the newest append where no checkpoint knows it: the newest record's, which the mount stamps itself. */
+static int64_t newest_time(struct log *l)
+{
+	struct log_shape *s = log_shape_take(l);
+	int64_t newest = 0;
+	for (size_t i = s->segment_count; i-- > 0 && newest <= 0;)
+		if (segment_max_timestamp(s->segment[i], &newest, NULL) < 0)
+			break;
+	log_shape_drop(l, s);
+	return newest > 0 ? newest : 0;
+}
+
+static void count_open_txn(void *arg, const struct open_txn *t)
+{
+	(void)t;
+	++*(size_t *)arg;
+}
+
+/* locks: open_lock. */
+static int open_log(struct partition *p, struct err *e)
+{
+	struct partition_row row;
+	char name[TOPIC_NAME_MAX + 16], *path = partition_path(p);
+	if (!path)
+		return err_set(e, ERR_NO_MEMORY, "no memory to open a partition");
+	snprintf(name, sizeof name, "%s-%" PRId32, p->topic->name, p->index);
+	row_of_known(p, &row);
+	struct log_open o = {
+		.dir = path, .name = name, .cache = p->topic->broker->cache, .pool = p->topic->broker->pool, .limits = topic_limits(p->topic).log,
+		.row = p->known.trusted ? &row : NULL, .recovery_point = p->known.recovery_point, .start_offset = p->known.log_start,
+		.pair_offset = p->known.pair_offset, .pair_position = p->known.pair_position, .foreign = p->known.foreign, .clean = p->known.clean,
+	};
+	struct log *l;
+	struct err why = ERR_INIT;
+	int rc = log_open(&l, &o, &why);
+	free(path);
+	if (rc == ERR_OFFLINE || rc == ERR_CORRUPT || rc == ERR_UNSUPPORTED) {
+		p->why_offline = strdup(why.text);
+		diag_error("partition %s is offline: %s", name, why.text);
+		return err_set(e, ERR_OFFLINE, "%s", why.text);
+	}
+	if (rc < 0)
+		return err_set(e, rc, "%s", why.text);
+	size_t open_txns = 0;
+	producers_open_txns(l->producers, count_open_txn, &open_txns);
+	int32_t epoch = epochs_last(&l->epochs);
+	pthread_mutex_lock(&p->log_lock);
+	p->needs_markers = open_txns > 0;
+	p->log = l;
+	/* after an unclean stop the tail may have been cut: what comes now must not share an epoch with it */
+	transition(p, p->topic->broker->id, epoch < 0 ? 0 : l->recovered ? epoch + 1 : epoch, p->topic->broker->id);
+	partition_publish_log(p, p->visible_known && p->mtime_ms ? (int64_t)p->mtime_ms : newest_time(l));
+	p->known.foreign = false;
+	pthread_mutex_unlock(&p->log_lock);
+	if (l->deleted_pending)
+		agent_delete_later(p->topic->broker->agent, topic_limits(p->topic).file_delete_delay_ms);
+	return 0;
+}
+
+int partition_acquire(struct partition *p, struct err *e)
+{
+	pthread_mutex_lock(&p->open_lock);
+	int rc = offline_error(p, e);
+	if (rc == 0 && !p->log)
+		rc = open_log(p, e);
+	if (rc == 0)
+		p->users++;
+	pthread_mutex_unlock(&p->open_lock);
+	return rc;
+}
+
+void partition_release(struct partition *p)
+{
+	pthread_mutex_lock(&p->open_lock);
+	if (--p->users == 0)
+		p->idle_since_ms = wall_now_ms();
+	pthread_mutex_unlock(&p->open_lock);
+}
+
+/* What log_open can rely on next time. locks: open_lock. */
+static void remember(struct partition *p, struct log *l)
+{
+	struct partition_row r;
+	log_describe(l, &r);
+	p->known = (struct known){
+		.trusted = true, .leader_epoch = r.leader_epoch, .active_base = r.active_base, .active_bytes = r.active_bytes, .leo = r.leo,
+		.last_stable = r.last_stable_offset, .recovery_point = r.recovery_point, .log_start = r.start_offset, .pair_offset = r.start_offset,
+		.pair_position = r.start_position, .dir_mtime_ns = r.dir_mtime_ns,
+	};
+}
+
+/* locks: open_lock. A deleted topic's log, or one on a failed disk, is let go without a write. */
+static int close_log(struct partition *p, struct err *e)
+{
+	struct log *l = p->log;
+	int rc = 0;
+	bool write = !p->topic->deleted && !p->dir->offline;
+	pthread_mutex_lock(&p->log_lock);
+	if (write)
+		rc = log_settle(l, e);
+	if (rc == 0) {
+		p->log = NULL;
+		if (write)
+			remember(p, l);
+	}
+	pthread_mutex_unlock(&p->log_lock);
+	if (rc == 0)
+		log_free(l);
+	return rc;
+}
+
+bool partition_close_idle(struct partition *p, int64_t idle_before_ms, struct err *e)
+{
+	pthread_mutex_lock(&p->open_lock);
+	if (p->log && p->users == 0 && p->idle_since_ms <= idle_before_ms && !p->log->deleted_pending)
+		close_log(p, e);
+	bool closed = !p->log;
+	pthread_mutex_unlock(&p->open_lock);
+	return closed;
+}
+
+int partition_close(struct partition *p, struct err *e)
+{
+	pthread_mutex_lock(&p->open_lock);
+	int rc = p->log ? close_log(p, e) : 0;
+	pthread_mutex_unlock(&p->open_lock);
+	return rc;
+}
+
+bool partition_has_open_log(struct partition *p)
+{
+	pthread_mutex_lock(&p->open_lock);
+	bool open = p->log != NULL;
+	pthread_mutex_unlock(&p->open_lock);
+	return open;
+}
+
+bool partition_row(struct partition *p, struct partition_row *r)
+{
+	bool good = false;
+	pthread_mutex_lock(&p->open_lock);
+	if (p->dir && !p->why_offline && !p->topic->deleted && !p->dir->offline) {
+		if (p->log) {
+			pthread_mutex_lock(&p->log_lock);
+			row_of_known(p, r);
+			log_describe(p->log, r);
+			pthread_mutex_unlock(&p->log_lock);
+			good = true;
+		} else if (p->known.trusted) {
+			row_of_known(p, r);
+			good = true;
+		}
+	}
+	pthread_mutex_unlock(&p->open_lock);
+	return good;
+}
+
+void partition_take_offline(struct partition *p, const char *why)
+{
+	pthread_mutex_lock(&p->open_lock);
+	if (!p->why_offline)
+		p->why_offline = strdup(why);
+	pthread_mutex_unlock(&p->open_lock);
+}
+
+/* ---- reading ---- */
+
+struct log_cursor *partition_cursor_new(struct partition *p)
+{
+	return log_cursor_new(p->log);
+}
+
+void partition_cursor_free(struct log_cursor *c)
+{
+	log_cursor_free(c);
+}
+
+static COUNTER(reads_total, "spoolfs_view_reads_total", "reads of partition files");
+static COUNTER(read_bytes_total, "spoolfs_view_read_bytes_total", "bytes given to readers of partition files");
+
+ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t position, void *buf, size_t n, struct err *e)
+{
+	struct visible v;
+	if (p->topic->deleted)
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	if (p->dir->offline)
+		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
+	take_visible(p, &v);
+	ssize_t got = log_cursor_read(c, position, v.end_position, buf, n, e);
+	counter_add(&reads_total, 1);
+	if (got > 0)
+		counter_add(&read_bytes_total, (uint64_t)got);
+	return got;
+}
+
+int partition_locate(struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e)
+{
+	struct visible v;
+	take_visible(p, &v);
+	if (position < v.start_position || position > v.end_position)
+		return err_set(e, ERR_OUT_OF_RANGE, "position %" PRId64 " is not within %" PRId64 " and %" PRId64, position, v.start_position, v.end_position);
+	if (position == v.end_position) {
+		*offset = v.end_offset;
+		*record_position = v.end_position;
+		return 0;
+	}
+	return log_locate(p->log, position, offset, record_position, e);
+}

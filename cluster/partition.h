@@ -1,0 +1,139 @@
+/*
+ * partition: one partition of a topic: its role, epoch, high watermark and in-sync replicas, and the one way to append to
+ * it and to read it, for the mount and for the wire.
+ *
+ * A partition is opened (its log with it) on first use and closed again by the agent when nobody has used it for a while;
+ * what a stat needs is known without that. Who uses it takes a reference through topics (topic_partition).
+ *
+ * Append, step by step:
+ *  1. The request is queued on the partition. If another thread is appending there already, that thread will take it along,
+ *     and this one returns: a caller never waits.
+ *  2. Else this thread takes everything that is queued, gives offsets and the leader epoch, writes all of it with one
+ *     gathered write, adds index entries, moves the LEO; again, until the queue is empty.
+ *  3. The high watermark follows as the ISR allows, the view is projected up to the visible end, and (visible offset, position) is published as one value.
+ *  4. `done` is called for each request whose acks are met. For acks=all with one replica those wait for the disk: one
+ *     fsync, run by the pool, serves all that wait (group commit).
+ *
+ * The visible end never goes back. It is min(high watermark, last stable offset).
+ *
+ * thread: any, unless said otherwise. locks: topic table, role, queue, log. No lock is held when `done` or a waiter is called.
+ */
+#ifndef CLUSTER_PARTITION_H
+#define CLUSTER_PARTITION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/batch.h"
+#include "store/err.h"
+
+struct broker;
+struct topic;
+struct partition;
+struct log_cursor;
+
+void partition_ref(struct partition *p);
+void partition_unref(struct partition *p); /* NULL is fine */
+const char *partition_topic_name(const struct partition *p); /* borrowed while p is referenced */
+int32_t partition_index(const struct partition *p);
+struct topic *partition_topic(const struct partition *p);    /* borrowed while p is referenced */
+
+/* ---- use: while it is held, the log stays open ---- */
+
+/* Opens the log if need be (that may read a disk, and after an unclean stop recover). ERR_OFFLINE with the reason, ERR_DELETED, ERR_LIMIT, ERR_IO. Each
+ * success is paired with one partition_release. */
+int partition_acquire(struct partition *p, struct err *e);
+void partition_release(struct partition *p);
+
+/* ---- what can be seen ---- */
+
+struct visible { /* one moment: both ends of what a reader may see */
+	int64_t start_offset, start_position; /* the log start */
+	int64_t end_offset, end_position;     /* the visible end */
+	int64_t mtime_ms;                     /* append time of the newest record */
+	int64_t bytes;                        /* on disk: .log files */
+};
+
+/* Needs no acquire: from memory where the state is known, else it opens the log. The error is that of partition_acquire. */
+int partition_visible(struct partition *p, struct visible *v, struct err *e);
+
+struct partition_state { /* for xattrs and control files */
+	int32_t leader, leader_epoch;
+	int32_t isr[32], replicas[32];
+	int isr_count, replica_count;
+	int64_t high_watermark, leo, last_stable_offset;
+	bool online;
+	char why_offline[200];
+};
+int partition_describe(struct partition *p, struct partition_state *s, struct err *e);
+
+/* ---- append ---- */
+
+enum acks { ACKS_LEADER = 1, ACKS_ALL = -1 };
+
+struct append { /* owned by the caller, in place until done was called; the queue link and state are partition's */
+	struct record_set *set; /* borrowed until done; its base offsets and leader epoch are written into it */
+	enum acks acks;
+	void (*done)(struct append *a);
+	/* results, for done: */
+	int code;              /* 0, or ERR_...: NO_SPACE and the like where nothing was written; ERR_IO where the outcome is unknown */
+	struct err err;        /* the sentence, where code is not 0 */
+	int64_t base_offset;   /* of the set's first record */
+	int64_t end_position;  /* of the view just behind the set, where it is visible already; else -1 */
+	/* private: */
+	struct append *next;
+	int64_t end_offset;
+	_Atomic int state;
+};
+
+/* p must be acquired and stay so until done. `done` runs exactly once, maybe before this returns, maybe on another thread; it must not block. */
+void partition_append(struct partition *p, struct append *a);
+
+/* Takes back an append that is still queued. true: it was taken back, done has been called with ERR_INTERRUPTED. false: it is in the log (or just done): done will be or was
+ * called with its outcome. */
+bool partition_append_cancel(struct partition *p, struct append *a);
+
+/* ---- durability ---- */
+
+struct flush { /* owned by the caller until done */
+	void (*done)(struct flush *f);
+	int code;
+	struct err err;
+	struct flush *next;
+	int64_t offset;
+};
+
+/* done when everything appended before this call is on disk here, and below the high watermark. p must be acquired until then. Runs in the pool; one fsync serves all. */
+void partition_flush(struct partition *p, struct flush *f);
+
+/* ---- read ---- */
+
+/* A cursor makes a sequence of reads cheap: it belongs to one reader at a time and holds segments open as needed. */
+struct log_cursor *partition_cursor_new(struct partition *p); /* NULL: no memory. p stays acquired until it is freed. */
+void partition_cursor_free(struct log_cursor *c);
+
+/* Copies at most n bytes of the view from `position` on. Returns the count (0 at the visible end), ERR_OUT_OF_RANGE where position is below the log start, ERR_CORRUPT for a damaged batch
+ * (the bytes before it were returned by an earlier or this call), ERR_IO, ERR_DELETED. May block on the disk. */
+ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t position, void *buf, size_t n, struct err *e);
+
+/* The record in whose view `position` lies: its offset and where its view starts. At the visible end: the end. ERR_OUT_OF_RANGE outside [start, end]. p acquired. */
+int partition_locate(struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e);
+
+/* ---- waiting for data ---- */
+
+struct waiter { /* owned by the caller; called once, then off the list */
+	struct waiter *next, **link;
+	int64_t position;      /* wake when the visible end passes this */
+	void (*wake)(struct waiter *w); /* must not block; no lock is held */
+};
+/* true: on the list. false: already satisfied, wake was not called. Also woken when the partition is deleted or goes offline. */
+bool partition_wait(struct partition *p, struct waiter *w);
+/* true: taken off, wake will not be called. false: it was called or is being called. */
+bool partition_wait_cancel(struct partition *p, struct waiter *w);
+
+/* ---- deleting messages ---- */
+
+/* The log starts at `offset` from now on (at most the visible end, else ERR_OUT_OF_RANGE; below the log start: nothing happens). Durable when it returns; segments that hold nothing else go. p acquired. */
+int partition_delete_before(struct partition *p, int64_t offset, struct err *e);
+
+#endif

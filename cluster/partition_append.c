@@ -1,0 +1,421 @@
+/*
+ * Appending and flushing: group commit. The steps stand in cluster/partition.h.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "cluster/adopt.h"
+#include "cluster/model.h"
+#include "store/counters.h"
+#include "store/diag.h"
+
+enum { GROUP = 64 };
+enum { APPEND_QUEUED, APPEND_TAKEN, APPEND_CANCELLED };
+
+static COUNTER(appends_total, "spoolfs_appends_total", "record sets appended");
+static COUNTER(append_bytes_total, "spoolfs_append_bytes_total", "bytes appended to logs");
+static COUNTER(append_groups_total, "spoolfs_append_groups_total", "gathered writes that appended them");
+static COUNTER(fsyncs_total, "spoolfs_fsyncs_total", "group flushes");
+
+/* ---- the end of an append ---- */
+
+static void finish(struct append *a, int code, const char *why)
+{
+	a->code = code;
+	if (code < 0)
+		err_set(&a->err, code, "%s", why);
+	a->done(a);
+}
+
+/* locks: queue_lock. Whether the caller must call start_flush, once it has let go of it. */
+static bool must_start(struct partition *p)
+{
+	bool start = !p->flushing;
+	p->flushing = true;
+	return start;
+}
+
+/* The job has a reference and a use of its own: who waits for it may let go as soon as it is answered. p is acquired by the caller. */
+static void start_flush(struct partition *p)
+{
+	partition_ref(p);
+	pthread_mutex_lock(&p->open_lock);
+	p->users++;
+	pthread_mutex_unlock(&p->open_lock);
+	pool_run(p->topic->broker->pool, &p->flush_job);
+}
+
+/* Puts an append that is in the log among those that wait for the disk. */
+static void wait_for_disk(struct partition *p, struct append *a)
+{
+	pthread_mutex_lock(&p->queue_lock);
+	a->next = p->unsynced;
+	p->unsynced = a;
+	bool start = must_start(p);
+	pthread_mutex_unlock(&p->queue_lock);
+	if (start)
+		start_flush(p);
+}
+
+/* Calls who waits for positions that are visible now. With code < 0: everybody. */
+static void wake(struct partition *p, bool all)
+{
+	struct waiter *ready = NULL;
+	pthread_mutex_lock(&p->queue_lock);
+	for (struct waiter *w = p->waiters, *next; w; w = next) {
+		next = w->next;
+		if (!all && w->position >= p->end_position)
+			continue;
+		*w->link = next;
+		if (next)
+			next->link = w->link;
+		w->link = NULL;
+		w->next = ready;
+		ready = w;
+	}
+	pthread_mutex_unlock(&p->queue_lock);
+	while (ready) {
+		struct waiter *w = ready;
+		ready = w->next;
+		w->wake(w);
+	}
+}
+
+bool partition_wait(struct partition *p, struct waiter *w)
+{
+	pthread_mutex_lock(&p->queue_lock);
+	bool wait = w->position >= p->end_position && !p->topic->deleted && !p->dir->offline;
+	if (wait) {
+		w->next = p->waiters;
+		w->link = &p->waiters;
+		if (w->next)
+			w->next->link = &w->next;
+		p->waiters = w;
+	}
+	pthread_mutex_unlock(&p->queue_lock);
+	return wait;
+}
+
+bool partition_wait_cancel(struct partition *p, struct waiter *w)
+{
+	pthread_mutex_lock(&p->queue_lock);
+	bool there = w->link != NULL;
+	if (there) {
+		*w->link = w->next;
+		if (w->next)
+			w->next->link = w->link;
+		w->link = NULL;
+	}
+	pthread_mutex_unlock(&p->queue_lock);
+	return there;
+}
+
+/* ---- transactions that nobody will end ---- */
+
+struct orphans { struct record_set set; struct partition *p; int rc; struct err err; };
+
+static void end_orphan(void *arg, const struct open_txn *t)
+{
+	struct orphans *o = arg;
+	struct broker *b = o->p->topic->broker;
+	const char *dirs[64] = {0};
+	int32_t coordinator_epoch = t->coordinator_epoch < 0 ? 0 : t->coordinator_epoch;
+	if (o->rc < 0)
+		return;
+	for (int i = 0; i < b->dir_count && i < 63; i++)
+		dirs[i] = b->dir[i].path;
+	int commit = adopt_txn_decision(dirs, t->producer_id, t->producer_epoch, &coordinator_epoch, &o->err);
+	if (commit < 0) {
+		o->rc = commit;
+		return;
+	}
+	diag_notice("%s-%" PRId32 ": the transaction of producer %" PRId64 " from offset %" PRId64 " was left open; it is %s", o->p->topic->name, o->p->index,
+		    t->producer_id, t->first_offset, commit ? "committed, as was decided" : "aborted");
+	o->rc = record_set_add_marker(&o->set, t->producer_id, t->producer_epoch, commit, coordinator_epoch, wall_now_ms(), &o->err);
+}
+
+/* Before the first append to a log that Kafka left with open transactions each is ended by a marker. locks: log_lock. */
+static int end_open_transactions(struct partition *p, struct err *e)
+{
+	struct orphans o = {.p = p};
+	struct record_set *set = &o.set;
+	int64_t base;
+	size_t done;
+	record_set_init(set);
+	producers_open_txns(p->log->producers, end_orphan, &o);
+	int rc = o.rc < 0 ? err_set(e, o.rc, "%s", o.err.text) : 0;
+	if (rc == 0 && set->batch_count)
+		rc = log_append(p->log, &set, 1, p->leader_epoch, true, &base, &done, e);
+	record_set_release(set);
+	if (rc == 0)
+		p->needs_markers = false;
+	return rc;
+}
+
+/* ---- appending ---- */
+
+/* Whether anything may be appended at all. locks: log_lock. */
+static int may_append(struct partition *p, struct err *e)
+{
+	if (p->topic->deleted)
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	if (p->dir->offline)
+		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
+	return p->needs_markers ? end_open_transactions(p, e) : 0;
+}
+
+/* The high watermark follows the LEO (this broker is the whole ISR), and with it the view. locks: log_lock. */
+static int advance(struct partition *p, struct err *e)
+{
+	struct log *l = p->log;
+	p->high_watermark = l->leo;
+	int64_t stable = log_last_stable(l), visible = stable < p->high_watermark ? stable : (int64_t)p->high_watermark;
+	int rc = l->view_offset < visible ? log_project(l, visible, e) : 0;
+	partition_publish_log(p, wall_now_ms());
+	return rc;
+}
+
+struct group {
+	struct append *a[GROUP];
+	size_t count;
+	int64_t base[GROUP], end_position[GROUP];
+	size_t done;      /* the first so many are in the log */
+	bool to_disk, flush;
+	int rc;
+	struct err err;
+};
+
+/* Takes what is queued, oldest first. false: nothing; the caller is no longer the appender. */
+static bool take_group(struct partition *p, struct group *g)
+{
+	g->count = 0;
+	pthread_mutex_lock(&p->queue_lock);
+	while (p->append_head && g->count < GROUP) {
+		struct append *a = p->append_head;
+		p->append_head = a->next;
+		a->state = APPEND_TAKEN;
+		g->a[g->count++] = a;
+	}
+	if (!p->append_head)
+		p->append_tail = &p->append_head;
+	if (!g->count)
+		p->appending = false;
+	pthread_mutex_unlock(&p->queue_lock);
+	return g->count > 0;
+}
+
+static void write_group(struct partition *p, struct group *g, const struct limits *limits)
+{
+	struct record_set *set[GROUP];
+	uint64_t bytes = 0;
+	for (size_t i = 0; i < g->count; i++) {
+		set[i] = g->a[i]->set;
+		bytes += set[i]->bytes.len;
+	}
+	g->done = 0;
+	pthread_mutex_lock(&p->log_lock);
+	struct log *l = p->log;
+	if ((g->rc = may_append(p, &g->err)) == 0) {
+		size_t segments = l->shape->segment_count;
+		log_set_limits(l, &limits->log);
+		g->rc = log_append(l, set, g->count, p->leader_epoch, true, g->base, &g->done, &g->err);
+		if (g->done) {
+			if (!p->dirty_since_ms)
+				p->dirty_since_ms = wall_now_ms();
+			struct err why = ERR_INIT;
+			if (advance(p, &why) < 0)
+				diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, why.text);
+		}
+		g->flush = l->shape->segment_count > segments && segments > 0;
+		g->flush |= l->leo - l->flushed_offset >= limits->flush_messages;
+		g->to_disk = l->flushed_offset < l->leo;
+	}
+	pthread_mutex_unlock(&p->log_lock);
+	counter_add(&appends_total, g->done);
+	counter_add(&append_bytes_total, bytes);
+	counter_add(&append_groups_total, 1);
+}
+
+/* Answers what is done; the first that failed, too. Returns how many were answered. */
+static size_t settle_group(struct partition *p, struct group *g, const struct limits *limits)
+{
+	size_t i = 0;
+	for (; i < g->done; i++) {
+		struct append *a = g->a[i];
+		int64_t offset = g->base[i];
+		for (uint32_t k = 0; k < a->set->batch_count; k++)
+			offset += a->set->batch[k].last_offset_delta + 1;
+		a->base_offset = g->base[i];
+		a->end_offset = offset;
+		a->end_position = p->end_offset == offset ? (int64_t)p->end_position : -1;
+		if (a->acks == ACKS_ALL && limits->fsync_acks_all && g->to_disk)
+			wait_for_disk(p, a);
+		else
+			finish(a, 0, NULL);
+	}
+	if (i < g->count && g->rc < 0)
+		finish(g->a[i++], g->rc, g->err.text);
+	return i;
+}
+
+static void run_appends(struct partition *p)
+{
+	struct group g;
+	partition_ref(p); /* who is answered may let go of it at once */
+	while (take_group(p, &g)) {
+		struct limits limits = topic_limits(p->topic);
+		for (size_t from = 0; from < g.count;) {
+			struct group part = {.count = g.count - from};
+			memcpy(part.a, g.a + from, part.count * sizeof *part.a);
+			write_group(p, &part, &limits);
+			if (part.rc == ERR_IO)
+				broker_dir_failed(p->topic->broker, p->dir, part.err.text);
+			from += settle_group(p, &part, &limits);
+			if (part.done)
+				wake(p, false);
+			if (part.flush)
+				partition_flush_soon(p);
+		}
+	}
+	partition_unref(p);
+}
+
+void partition_append(struct partition *p, struct append *a)
+{
+	a->next = NULL;
+	a->code = 0;
+	a->base_offset = a->end_position = -1;
+	a->state = APPEND_QUEUED;
+	pthread_mutex_lock(&p->queue_lock);
+	*p->append_tail = a;
+	p->append_tail = &a->next;
+	bool mine = !p->appending;
+	p->appending = true;
+	pthread_mutex_unlock(&p->queue_lock);
+	if (mine)
+		run_appends(p);
+}
+
+bool partition_append_cancel(struct partition *p, struct append *a)
+{
+	bool found = false;
+	pthread_mutex_lock(&p->queue_lock);
+	for (struct append **at = &p->append_head; *at; at = &(*at)->next) {
+		if (*at != a)
+			continue;
+		*at = a->next;
+		if (!*at)
+			p->append_tail = at;
+		a->state = APPEND_CANCELLED;
+		found = true;
+		break;
+	}
+	pthread_mutex_unlock(&p->queue_lock);
+	if (found)
+		finish(a, ERR_INTERRUPTED, "taken back before it was written");
+	return found;
+}
+
+/* ---- flushing ---- */
+
+/* One fsync for all that wait, again until nobody does. thread: the pool's. */
+static void run_flush(struct pool_job *job)
+{
+	struct partition *p = (struct partition *)((char *)job - offsetof(struct partition, flush_job));
+	struct broker *b = p->topic->broker;
+	for (;;) {
+		pthread_mutex_lock(&p->queue_lock);
+		struct append *appends = p->unsynced;
+		struct flush *flushes = p->flushes;
+		bool any = appends || flushes || p->want_flush;
+		p->unsynced = NULL;
+		p->flushes = NULL;
+		p->want_flush = false;
+		if (!any)
+			p->flushing = false;
+		pthread_mutex_unlock(&p->queue_lock);
+		if (!any)
+			break;
+		struct err why = ERR_INIT;
+		p->dirty_since_ms = 0; /* what comes while it is flushed counts anew */
+		int rc = p->dir->offline ? err_set(&why, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path)
+					 : log_flush(p->log, p->log->leo, &why);
+		counter_add(&fsyncs_total, 1);
+		if (rc == ERR_IO)
+			broker_dir_failed(b, p->dir, why.text);
+		while (appends) {
+			struct append *a = appends;
+			appends = a->next;
+			finish(a, rc < 0 ? ERR_IO : 0, why.text);
+		}
+		while (flushes) {
+			struct flush *f = flushes;
+			flushes = f->next;
+			f->code = rc;
+			f->err = why;
+			f->done(f);
+		}
+	}
+	partition_release(p);
+	partition_unref(p);
+}
+
+void partition_flush(struct partition *p, struct flush *f)
+{
+	f->code = 0;
+	f->offset = p->log->leo;
+	if (p->log->flushed_offset >= f->offset) {
+		f->done(f);
+		return;
+	}
+	pthread_mutex_lock(&p->queue_lock);
+	f->next = p->flushes;
+	p->flushes = f;
+	bool start = must_start(p);
+	pthread_mutex_unlock(&p->queue_lock);
+	if (start)
+		start_flush(p);
+}
+
+void partition_flush_soon(struct partition *p)
+{
+	if (partition_acquire(p, NULL) < 0)
+		return;
+	pthread_mutex_lock(&p->queue_lock);
+	p->want_flush = true;
+	bool start = must_start(p);
+	pthread_mutex_unlock(&p->queue_lock);
+	if (start)
+		start_flush(p);
+	partition_release(p);
+}
+
+bool partition_is_dirty_since(struct partition *p, int64_t before_ms)
+{
+	int64_t since = p->dirty_since_ms;
+	return since && since <= before_ms;
+}
+
+void partition_fail_waiting(struct partition *p, int code, const char *why)
+{
+	pthread_mutex_lock(&p->queue_lock);
+	struct append *a = p->append_head;
+	p->append_head = NULL;
+	p->append_tail = &p->append_head;
+	for (struct append *x = a; x; x = x->next)
+		x->state = APPEND_TAKEN;
+	pthread_mutex_unlock(&p->queue_lock);
+	while (a) {
+		struct append *next = a->next;
+		finish(a, code, why);
+		a = next;
+	}
+	wake(p, true);
+}
+
+/* For partition_new. */
+void partition_append_init(struct partition *p)
+{
+	p->append_tail = &p->append_head;
+	p->flush_job.run = run_flush;
+}

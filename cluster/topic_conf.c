@@ -1,0 +1,398 @@
+/*
+ * Topic properties: what is set is kept in topic.properties in the directory of partition 0, replaced as a whole; values in force are copied into
+ * struct limits for the hot path.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cluster/model.h"
+#include "store/io.h"
+
+#define TOPIC_FILE "topic.properties"
+
+static bool check_gzip_level(const char *value, struct err *e)
+{
+	if (strtol(value, NULL, 10) != 0)
+		return true;
+	err_set(e, ERR_INVALID, "0 would not compress; use compression.type=uncompressed");
+	return false;
+}
+
+const struct conf_property cluster_properties[] = {
+	{.name = "acks", .type = CONF_ENUM, .scope = CONF_BROKER | CONF_TOPIC, .preset = "1", .choices = "1,all",
+	 .help = "when a write to the mount returns: 1: the message is in the leader's log; all: every in-sync replica has it or, with one replica, it is on disk"},
+	{.name = "broker.id", .type = CONF_INT, .scope = CONF_BROKER, .preset = "0", .min = 0, .max = INT32_MAX, .help = "number of this broker in a cluster"},
+	{.name = "cleanup.policy", .type = CONF_ENUM, .scope = CONF_TOPIC, .preset = "delete", .choices = "delete",
+	 .help = "what happens to old segments: they are deleted, by age and size"},
+	{.name = "compression.gzip.level", .type = CONF_INT, .scope = CONF_TOPIC | CONF_BROKER, .preset = "-1", .min = -1, .max = 9, .check = check_gzip_level,
+	 .help = "level of gzip, 1 to 9; -1: the library's default"},
+	{.name = "compression.lz4.level", .type = CONF_INT, .scope = CONF_TOPIC | CONF_BROKER, .preset = "9", .min = 1, .max = 17, .help = "level of lz4; 9 is, as in Kafka, its fast compressor, the others its high compression"},
+	{.name = "compression.type", .type = CONF_ENUM, .scope = CONF_TOPIC | CONF_BROKER, .preset = "producer", .choices = "producer,uncompressed,gzip,snappy,lz4,zstd",
+	 .help = "codec of new batches; producer: as whoever writes sends them, which for the mount is uncompressed"},
+	{.name = "compression.zstd.level", .type = CONF_INT, .scope = CONF_TOPIC | CONF_BROKER, .preset = "3", .min = -131072, .max = 22, .help = "level of zstd"},
+	{.name = "file.delete.delay.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "60000", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .broker_name = "log.segment.delete.delay.ms", .help = "how long a deleted segment or topic stays on disk as .deleted"},
+	{.name = "log.segment.delete.delay.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "60000", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .help = "file.delete.delay.ms of topics that do not set it"},
+	{.name = "flush.messages", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "9223372036854775807", .min = 1, .max = INT64_MAX,
+	 .broker_name = "log.flush.interval.messages", .help = "a log is flushed to disk, in the background, after so many messages"},
+	{.name = "log.flush.interval.messages", .type = CONF_INT, .scope = CONF_BROKER, .preset = "9223372036854775807", .min = 1, .max = INT64_MAX,
+	 .help = "flush.messages of topics that do not set it"},
+	{.name = "flush.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "9223372036854775807", .min = 0, .max = INT64_MAX, .unit = "ms", .broker_name = "log.flush.interval.ms",
+	 .help = "a message is flushed to disk, in the background, at this age"},
+	{.name = "log.flush.interval.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "9223372036854775807", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .help = "flush.ms of topics that do not set it"},
+	{.name = "log.dirs", .type = CONF_STRING, .scope = CONF_BROKER, .help = "log directories, separated by commas; the first is DATA, which -d gives; new partitions go where there are fewest"},
+	{.name = "log.flush.acks.all", .type = CONF_ENUM, .scope = CONF_BROKER, .preset = "auto", .choices = "auto,always,never",
+	 .help = "whether acks=all waits for the disk: auto: where the in-sync replicas are this broker alone"},
+	{.name = "log.flush.offset.checkpoint.interval.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "60000", .min = 100, .max = INT32_MAX, .unit = "ms",
+	 .help = "how often what is safely on disk is noted, so that a start after a crash reads less"},
+	{.name = "log.retention.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "-1", .min = -1, .max = INT64_MAX, .unit = "bytes", .help = "retention.bytes of topics that do not set it"},
+	{.name = "log.retention.check.interval.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "300000", .min = 1, .max = INT32_MAX, .unit = "ms", .help = "how often retention is looked after"},
+	{.name = "log.retention.hours", .type = CONF_INT, .scope = CONF_BROKER, .preset = "168", .min = -1, .max = INT32_MAX, .unit = "h", .finer = "log.retention.minutes", .scale = 60,
+	 .help = "log.retention.minutes in hours, where that is not set"},
+	{.name = "log.retention.minutes", .type = CONF_INT, .scope = CONF_BROKER, .min = -1, .max = INT32_MAX, .unit = "min", .finer = "log.retention.ms", .scale = 60000,
+	 .help = "log.retention.ms in minutes, where that is not set"},
+	{.name = "log.retention.ms", .type = CONF_INT, .scope = CONF_BROKER, .min = -1, .max = INT64_MAX, .unit = "ms", .help = "retention.ms of topics that do not set it"},
+	{.name = "max.message.bytes", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "1048588", .min = 128, .max = 1 << 30, .unit = "bytes", .broker_name = "message.max.bytes",
+	 .help = "largest record batch, and so nearly the largest line"},
+	{.name = "message.max.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1048588", .min = 128, .max = 1 << 30, .unit = "bytes", .help = "max.message.bytes of topics that do not set it"},
+	{.name = "message.timestamp.type", .type = CONF_ENUM, .scope = CONF_TOPIC, .preset = "CreateTime", .choices = "CreateTime,LogAppendTime",
+	 .broker_name = "log.message.timestamp.type", .help = "whose time a record has: its maker's, or the append's"},
+	{.name = "log.message.timestamp.type", .type = CONF_ENUM, .scope = CONF_BROKER, .preset = "CreateTime", .choices = "CreateTime,LogAppendTime",
+	 .help = "message.timestamp.type of topics that do not set it"},
+	{.name = "num.partitions", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1", .min = 1, .max = 100000, .help = "partitions of a new topic"},
+	{.name = "num.recovery.threads.per.data.dir", .type = CONF_INT, .scope = CONF_BROKER, .preset = "2", .min = 1, .max = 64,
+	 .help = "threads that open and recover logs at a start, and that flush"},
+	{.name = "log.open.segments.max", .type = CONF_INT, .scope = CONF_BROKER, .preset = "2048", .min = 16, .max = 1 << 20,
+	 .help = "segments whose files are kept open (four descriptors each); fewer where the limit of descriptors asks for it"},
+	{.name = "retention.bytes", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "-1", .min = -1, .max = INT64_MAX, .unit = "bytes", .broker_name = "log.retention.bytes",
+	 .help = "segments are deleted while the partition would keep at least so many bytes; -1: no bound"},
+	{.name = "retention.ms", .type = CONF_INT, .scope = CONF_TOPIC, .min = -1, .max = INT64_MAX, .unit = "ms", .broker_name = "log.retention.ms",
+	 .help = "segments are deleted when their newest message is older; -1: no bound"},
+	{.name = "spoolfs.adopted", .type = CONF_BOOL, .scope = CONF_TOPIC, .preset = "false", .hidden = true, .help = "made by Kafka: nothing is deleted until retention is configured"},
+	{.name = "spoolfs.created.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "0", .hidden = true, .min = 0, .max = INT64_MAX, .help = "when the topic was made"},
+	{.name = "spoolfs.dir.mode", .type = CONF_STRING, .scope = CONF_TOPIC, .hidden = true, .help = "permissions of the topic's directory, octal"},
+	{.name = "spoolfs.file.mode", .type = CONF_STRING, .scope = CONF_TOPIC, .hidden = true, .help = "permissions of the topic's partitions, octal"},
+	{.name = "spoolfs.gid", .type = CONF_INT, .scope = CONF_TOPIC, .hidden = true, .min = 0, .max = UINT32_MAX, .help = "group of the topic"},
+	{.name = "spoolfs.uid", .type = CONF_INT, .scope = CONF_TOPIC, .hidden = true, .min = 0, .max = UINT32_MAX, .help = "owner of the topic"},
+	{NULL},
+};
+
+/* locks: conf_lock, or nobody else has the topic yet. */
+static const struct conf *conf_of(struct topic *t)
+{
+	return t->conf ? t->conf : t->broker->topic_conf;
+}
+
+/* ---- limits ---- */
+
+static void style_of(const struct conf *c, struct batch_style *s)
+{
+	const char *type = conf_str(c, "compression.type");
+	int codec = strcmp(type, "uncompressed") == 0 || strcmp(type, "producer") == 0 ? CODEC_NONE : codec_by_name(type);
+	char level[64];
+	*s = (struct batch_style){
+		.codec = codec < 0 ? CODEC_NONE : (enum codec)codec,
+		.log_append_time = strcmp(conf_str(c, "message.timestamp.type"), "LogAppendTime") == 0,
+		.max_batch_bytes = (uint32_t)conf_int(c, "max.message.bytes"),
+		.producer_id = -1, .producer_epoch = -1, .base_sequence = -1,
+	};
+	if (s->codec == CODEC_GZIP || s->codec == CODEC_LZ4 || s->codec == CODEC_ZSTD) {
+		snprintf(level, sizeof level, "compression.%s.level", codec_name(s->codec));
+		s->level = (int)conf_int(c, level);
+		if ((s->codec == CODEC_LZ4 && s->level == 9) || (s->codec == CODEC_GZIP && s->level == -1))
+			s->level = 0; /* the codec's word for "as usual" */
+	}
+}
+
+/* What Kafka made is not deleted by defaults: somebody has to have asked for it here, for the topic or in the broker's own configuration. */
+static struct retention retention_of(struct topic *t, const struct conf *c)
+{
+	struct retention r = {conf_int(c, "retention.ms"), conf_int(c, "retention.bytes")};
+	if (t->internal)
+		return (struct retention){-1, -1};
+	if (t->adopted) {
+		if (!conf_is_set(c, "retention.ms", true))
+			r.ms = -1;
+		if (!conf_is_set(c, "retention.bytes", true))
+			r.bytes = -1;
+	}
+	return r;
+}
+
+/* locks: conf_lock. */
+static void refresh(struct topic *t)
+{
+	const struct conf *c = conf_of(t);
+	t->limits = (struct limits){
+		.log = {.segment_bytes = (uint32_t)conf_int(c, "segment.bytes"), .index_bytes = (uint32_t)conf_int(c, "segment.index.bytes"),
+			.interval_bytes = (uint32_t)conf_int(c, "index.interval.bytes"), .segment_ms = conf_int(c, "segment.ms")},
+		.retention = retention_of(t, c),
+		.flush_messages = conf_int(c, "flush.messages"),
+		.flush_ms = conf_int(c, "flush.ms"),
+		.file_delete_delay_ms = conf_int(c, "file.delete.delay.ms"),
+		.acks = strcmp(conf_str(c, "acks"), "all") == 0 ? ACKS_ALL : ACKS_LEADER,
+		.fsync_acks_all = strcmp(conf_str(t->broker->conf, "log.flush.acks.all"), "never") != 0,
+	};
+	style_of(c, &t->limits.style);
+	if (t->limits.flush_ms != INT64_MAX)
+		agent_flush_changed(t->broker->agent);
+	for (int32_t i = 0; i < t->partition_count; i++)
+		t->partition[i]->retention_due_ms = 0;
+	atomic_fetch_add(&t->generation, 1);
+}
+
+void topic_refresh_limits(struct topic *t)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	refresh(t);
+	pthread_mutex_unlock(&t->conf_lock);
+}
+
+struct limits topic_limits(struct topic *t)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	struct limits l = t->limits;
+	pthread_mutex_unlock(&t->conf_lock);
+	return l;
+}
+
+void topic_batch_style(struct topic *t, struct batch_style *style)
+{
+	*style = topic_limits(t).style;
+}
+
+enum acks topic_acks(struct topic *t)
+{
+	return topic_limits(t).acks;
+}
+
+uint32_t topic_conf_generation(const struct topic *t)
+{
+	return t->generation;
+}
+
+int64_t topic_conf_int(struct topic *t, const char *name)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	int64_t v = conf_int(conf_of(t), name);
+	pthread_mutex_unlock(&t->conf_lock);
+	return v;
+}
+
+bool topic_conf_bool(struct topic *t, const char *name)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	bool v = conf_bool(conf_of(t), name);
+	pthread_mutex_unlock(&t->conf_lock);
+	return v;
+}
+
+/* ---- the file ---- */
+
+static int file_path(struct topic *t, char path[PATH_MAX])
+{
+	if (!t->partition_count || !t->partition[0]->dir)
+		return ERR_NOT_FOUND;
+	snprintf(path, PATH_MAX, "%s/%s-0/" TOPIC_FILE, t->partition[0]->dir->path, t->name);
+	return 0;
+}
+
+static int save(struct topic *t, const struct conf *c, struct err *e)
+{
+	char path[PATH_MAX];
+	struct wr text;
+	if (file_path(t, path) < 0)
+		return err_set(e, ERR_OFFLINE, "partition 0 of topic %s is in none of the log directories: its properties cannot be kept", t->name);
+	wr_init(&text, 0);
+	conf_print_set(c, &text, true);
+	int sys = text.failed ? -ENOMEM : io_replace_file(path, text.data, text.len, true);
+	wr_release(&text);
+	return sys < 0 ? err_sys(e, sys, "cannot write %s", path) : 0;
+}
+
+/* A copy of the topic's own properties, to be changed and put in its place. locks: conf_lock. */
+static struct conf *own_copy(struct topic *t)
+{
+	return t->conf ? conf_copy(t->conf) : conf_new(conf_schema_of(t->broker->conf), t->broker->conf, CONF_TOPIC);
+}
+
+/* locks: conf_lock. */
+static void put_conf(struct topic *t, struct conf *c)
+{
+	conf_free(t->conf);
+	t->conf = c;
+	refresh(t);
+}
+
+static void read_owner(struct topic *t, const struct conf *c)
+{
+	struct topic_owner *o = &t->owner;
+	if (conf_is_set(c, "spoolfs.uid", false))
+		o->uid = (uid_t)conf_int(c, "spoolfs.uid");
+	if (conf_is_set(c, "spoolfs.gid", false))
+		o->gid = (gid_t)conf_int(c, "spoolfs.gid");
+	if (conf_is_set(c, "spoolfs.dir.mode", false))
+		o->dir_mode = (mode_t)strtoul(conf_str(c, "spoolfs.dir.mode"), NULL, 8) & 07777;
+	if (conf_is_set(c, "spoolfs.file.mode", false))
+		o->file_mode = (mode_t)strtoul(conf_str(c, "spoolfs.file.mode"), NULL, 8) & 07777;
+}
+
+int topic_load_properties(struct topic *t, struct err *e)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	if (file_path(t, path) < 0)
+		return 0;
+	int sys = io_stat(path, &st);
+	if (sys == -ENOENT)
+		return 0;
+	if (sys < 0)
+		return err_sys(e, sys, "cannot look at %s", path);
+	pthread_mutex_lock(&t->conf_lock);
+	struct conf *c = own_copy(t);
+	int rc = c ? conf_load(c, path, e) : err_set(e, ERR_NO_MEMORY, "no memory for %s", path);
+	if (c) { /* with an error: what was read before it */
+		read_owner(t, c);
+		t->adopted = conf_bool(c, "spoolfs.adopted");
+		put_conf(t, c);
+	}
+	pthread_mutex_unlock(&t->conf_lock);
+	return rc;
+}
+
+int topic_adopt_property(struct topic *t, const char *name, const char *value, struct err *e)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	struct conf *c = own_copy(t);
+	int rc = c ? conf_set(c, name, value, e) : err_set(e, ERR_NO_MEMORY, "no memory for a property");
+	if (rc == 0) {
+		t->adopted = conf_bool(c, "spoolfs.adopted");
+		put_conf(t, c);
+	} else {
+		conf_free(c);
+	}
+	pthread_mutex_unlock(&t->conf_lock);
+	return rc;
+}
+
+int topic_save_properties(struct topic *t, struct err *e)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	int rc = t->conf ? save(t, t->conf, e) : 0;
+	pthread_mutex_unlock(&t->conf_lock);
+	return rc;
+}
+
+/* ---- changing ---- */
+
+int topic_configure(struct topic *t, const char *text, size_t n, struct err *e)
+{
+	char *copy = strndup(text, n), *save_at;
+	int rc = copy ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	if (t->deleted)
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
+	if (rc == 0 && strlen(copy) != n)
+		rc = err_set(e, ERR_INVALID, "a property has no NUL in it");
+	pthread_mutex_lock(&t->conf_lock);
+	struct conf *c = rc == 0 ? own_copy(t) : NULL;
+	if (rc == 0 && !c)
+		rc = err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	for (char *line = rc == 0 ? strtok_r(copy, "\n", &save_at) : NULL; line && rc == 0; line = strtok_r(NULL, "\n", &save_at)) {
+		if (strstr(line, "spoolfs."))
+			rc = err_set(e, ERR_INVALID, "%s: properties that begin with spoolfs. are set by chmod and chown", line);
+		else
+			rc = conf_set_line(c, line, e);
+	}
+	if (rc == 0)
+		rc = save(t, c, e);
+	if (rc == 0)
+		put_conf(t, c);
+	else
+		conf_free(c);
+	pthread_mutex_unlock(&t->conf_lock);
+	free(copy);
+	return rc;
+}
+
+int topic_print_config(struct topic *t, struct wr *text)
+{
+	size_t n;
+	pthread_mutex_lock(&t->conf_lock);
+	const struct conf *c = conf_of(t);
+	const struct conf_property *const *row = conf_rows(conf_schema_of(t->broker->conf), &n);
+	if (t->conf)
+		conf_print_set(t->conf, text, false);
+	if (t->adopted && t->limits.retention.ms < 0 && t->limits.retention.bytes < 0)
+		wr_printf(text, "# Kafka made this topic: nothing of it is deleted until retention.ms or retention.bytes is set here\n");
+	wr_printf(text, "# in force, not set here (append name=value to set, name= to take back):\n");
+	for (size_t i = 0; i < n; i++) {
+		if (row[i]->hidden || !(row[i]->scope & CONF_TOPIC) || conf_is_set(c, row[i]->name, false))
+			continue;
+		wr_printf(text, "#%s=", row[i]->name);
+		conf_value_text(c, row[i], text);
+		wr_printf(text, "\n");
+	}
+	pthread_mutex_unlock(&t->conf_lock);
+	return text->failed ? ERR_NO_MEMORY : 0;
+}
+
+/* ---- owner ---- */
+
+void topic_default_owner(struct topic_owner *o)
+{
+	*o = (struct topic_owner){geteuid(), getegid(), 0755, 0644};
+}
+
+struct topic_owner topic_owner(struct topic *t)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	struct topic_owner o = t->owner;
+	pthread_mutex_unlock(&t->conf_lock);
+	return o;
+}
+
+static int put_owner(struct conf *c, const struct topic_owner *o, struct err *e)
+{
+	struct topic_owner usual;
+	char uid[24], gid[24], dir[24], file[24];
+	topic_default_owner(&usual);
+	snprintf(uid, sizeof uid, "%" PRIu32, (uint32_t)o->uid);
+	snprintf(gid, sizeof gid, "%" PRIu32, (uint32_t)o->gid);
+	snprintf(dir, sizeof dir, "%04o", (unsigned)o->dir_mode);
+	snprintf(file, sizeof file, "%04o", (unsigned)o->file_mode);
+	int rc = conf_set(c, "spoolfs.uid", o->uid == usual.uid ? NULL : uid, e);
+	if (rc == 0)
+		rc = conf_set(c, "spoolfs.gid", o->gid == usual.gid ? NULL : gid, e);
+	if (rc == 0)
+		rc = conf_set(c, "spoolfs.dir.mode", o->dir_mode == usual.dir_mode ? NULL : dir, e);
+	if (rc == 0)
+		rc = conf_set(c, "spoolfs.file.mode", o->file_mode == usual.file_mode ? NULL : file, e);
+	return rc;
+}
+
+int topic_set_owner(struct topic *t, const struct topic_owner *o, struct err *e)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	if (!memcmp(o, &t->owner, sizeof *o)) {
+		pthread_mutex_unlock(&t->conf_lock);
+		return 0;
+	}
+	struct conf *c = own_copy(t);
+	int rc = c ? put_owner(c, o, e) : err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	if (rc == 0)
+		rc = save(t, c, e);
+	if (rc == 0) {
+		t->owner = *o;
+		put_conf(t, c);
+	} else {
+		conf_free(c);
+	}
+	pthread_mutex_unlock(&t->conf_lock);
+	return rc;
+}

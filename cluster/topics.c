@@ -1,0 +1,448 @@
+#include "cluster/topics.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cluster/model.h"
+#include "store/diag.h"
+#include "store/io.h"
+
+/* The table and the life of topics. Their properties are in topic_conf.c. */
+
+enum { MAX_PARTITIONS = 1 << 20 };
+
+/* ---- references ---- */
+
+void topic_ref(struct topic *t)
+{
+	atomic_fetch_add(&t->refs, 1);
+}
+
+static void topic_free(struct topic *t)
+{
+	for (int32_t i = 0; i < t->partition_count; i++)
+		partition_free(t->partition[i]);
+	free(t->partition);
+	conf_free(t->conf);
+	pthread_mutex_destroy(&t->conf_lock);
+	free(t->name);
+	free(t);
+}
+
+void topic_unref(struct topic *t)
+{
+	if (t && atomic_fetch_sub(&t->refs, 1) == 1)
+		topic_free(t);
+}
+
+const char *topic_name(const struct topic *t)
+{
+	return t->name;
+}
+
+int topic_serial(const struct topic *t)
+{
+	return t->serial;
+}
+
+int32_t topic_partition_count(const struct topic *t)
+{
+	return t->partition_count;
+}
+
+bool topic_is_internal(const struct topic *t)
+{
+	return t->internal;
+}
+
+bool topic_is_deleted(const struct topic *t)
+{
+	return t->deleted;
+}
+
+int64_t topic_created_ms(const struct topic *t)
+{
+	return t->created_ms;
+}
+
+void topic_id_text(const struct topic *t, char text[23])
+{
+	memcpy(text, t->id, TOPIC_ID_CHARS + 1);
+}
+
+struct partition *topic_partition(struct topic *t, int32_t index)
+{
+	struct partition *p = NULL;
+	pthread_mutex_lock(&t->conf_lock);
+	if (index >= 0 && index < t->partition_count)
+		p = t->partition[index];
+	pthread_mutex_unlock(&t->conf_lock);
+	if (p)
+		topic_ref(t);
+	return p;
+}
+
+/* ---- the table ---- */
+
+static struct topic *topic_new(struct broker *b, const char *name, const char *id)
+{
+	struct topic *t = calloc(1, sizeof *t);
+	if (!t || !(t->name = strdup(name))) {
+		free(t);
+		return NULL;
+	}
+	t->broker = b;
+	t->refs = 1;
+	t->serial = atomic_fetch_add(&b->next_serial, 1) + 1;
+	t->internal = strncmp(name, "__", 2) == 0;
+	t->created_ms = wall_now_ms();
+	snprintf(t->id, sizeof t->id, "%s", id);
+	pthread_mutex_init(&t->conf_lock, NULL);
+	topic_default_owner(&t->owner);
+	topic_refresh_limits(t);
+	return t;
+}
+
+struct topic *topics_find(struct broker *b, const char *name)
+{
+	struct topic *t;
+	pthread_rwlock_rdlock(&b->topics_lock);
+	HASH_FIND_STR(b->topics, name, t);
+	if (t)
+		topic_ref(t);
+	pthread_rwlock_unlock(&b->topics_lock);
+	return t;
+}
+
+static void table_add(struct broker *b, struct topic *t)
+{
+	pthread_rwlock_wrlock(&b->topics_lock);
+	HASH_ADD_KEYPTR(hh, b->topics, t->name, strlen(t->name), t);
+	atomic_fetch_add(&b->generation, 1);
+	pthread_rwlock_unlock(&b->topics_lock);
+}
+
+static void table_remove(struct broker *b, struct topic *t)
+{
+	pthread_rwlock_wrlock(&b->topics_lock);
+	HASH_DEL(b->topics, t);
+	atomic_fetch_add(&b->generation, 1);
+	pthread_rwlock_unlock(&b->topics_lock);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(struct topic *const *)a)->name, (*(struct topic *const *)b)->name);
+}
+
+void topics_list(struct broker *b, const char *after, bool (*fn)(void *arg, struct topic *t), void *arg)
+{
+	size_t n = 0;
+	pthread_rwlock_rdlock(&b->topics_lock);
+	struct topic **list = malloc((HASH_COUNT(b->topics) + 1) * sizeof *list);
+	for (struct topic *t = list ? b->topics : NULL; t; t = t->hh.next) {
+		if (after && strcmp(t->name, after) <= 0)
+			continue;
+		topic_ref(t);
+		list[n++] = t;
+	}
+	pthread_rwlock_unlock(&b->topics_lock);
+	if (!list)
+		return;
+	qsort(list, n, sizeof *list, by_name);
+	bool more = true;
+	for (size_t i = 0; i < n; i++) {
+		more = more && fn(arg, list[i]);
+		topic_unref(list[i]);
+	}
+	free(list);
+}
+
+size_t topics_count(struct broker *b)
+{
+	pthread_rwlock_rdlock(&b->topics_lock);
+	size_t n = HASH_COUNT(b->topics);
+	pthread_rwlock_unlock(&b->topics_lock);
+	return n;
+}
+
+size_t topics_generation(struct broker *b)
+{
+	return b->generation;
+}
+
+void topics_free_all(struct broker *b)
+{
+	struct topic *t, *next;
+	HASH_ITER(hh, b->topics, t, next) {
+		HASH_DEL(b->topics, t);
+		topic_unref(t);
+	}
+}
+
+/* ---- partitions ---- */
+
+/* locks: none of t's held. */
+static int add_slot(struct topic *t, int32_t index, struct log_dir *dir, struct partition **out, struct err *e)
+{
+	struct partition *p = partition_new(t, index, dir);
+	int rc = p ? 0 : ERR_NO_MEMORY;
+	pthread_mutex_lock(&t->conf_lock);
+	if (rc == 0 && index >= t->partition_cap) {
+		int32_t cap = t->partition_cap ? 2 * t->partition_cap : 1;
+		while (cap <= index)
+			cap *= 2;
+		struct partition **more = realloc(t->partition, (size_t)cap * sizeof(struct partition *));
+		if (more) {
+			t->partition = more;
+			t->partition_cap = cap;
+		} else {
+			rc = ERR_NO_MEMORY;
+		}
+	}
+	if (rc == 0) {
+		t->partition[index] = p;
+		if (index >= t->partition_count)
+			t->partition_count = index + 1;
+	}
+	pthread_mutex_unlock(&t->conf_lock);
+	if (rc < 0) {
+		partition_free(p);
+		return err_set(e, rc, "no memory for a partition");
+	}
+	*out = p;
+	return 0;
+}
+
+int topic_load_partition(struct topic *t, int32_t index, struct log_dir *dir, struct partition **out, struct err *e)
+{
+	if (index >= MAX_PARTITIONS)
+		return err_set(e, ERR_INVALID, "%s-%" PRId32 ": no topic has so many partitions", t->name, index);
+	/* those that were not seen (yet) are in none of the directories */
+	while (t->partition_count < index) {
+		int rc = add_slot(t, t->partition_count, NULL, out, e);
+		if (rc < 0)
+			return rc;
+	}
+	if (index < t->partition_count) {
+		struct partition *there = t->partition[index];
+		if (there->dir)
+			return err_set(e, ERR_EXISTS, "%s-%" PRId32 " is in %s and in %s: that in %s is left out; remove one of them", t->name, index, there->dir->path, dir->path, dir->path);
+		there->dir = dir;
+		atomic_fetch_add(&dir->partition_count, 1);
+		*out = there;
+		return 0;
+	}
+	return add_slot(t, index, dir, out, e);
+}
+
+/* The directory with the fewest partitions, as Kafka does. */
+static struct log_dir *choose_dir(struct broker *b)
+{
+	struct log_dir *best = NULL;
+	for (int i = 0; i < b->dir_count; i++)
+		if (!b->dir[i].offline && (!best || b->dir[i].partition_count < best->partition_count))
+			best = &b->dir[i];
+	return best;
+}
+
+static int make_partition(struct topic *t, int32_t index, struct err *e)
+{
+	char path[PATH_MAX];
+	struct partition *p;
+	struct log_dir *dir = choose_dir(t->broker);
+	if (!dir)
+		return err_set(e, ERR_OFFLINE, "all log directories are out of service");
+	snprintf(path, sizeof path, "%s/%s-%" PRId32, dir->path, t->name, index);
+	int sys = io_mkdir(path, 0755);
+	if (sys < 0)
+		return err_sys(e, sys, "cannot make %s", path);
+	int rc = partition_metadata_write(path, t->id, e);
+	if (rc == 0)
+		rc = add_slot(t, index, dir, &p, e);
+	if (rc < 0) {
+		io_remove_dir(path);
+		return rc;
+	}
+	p->known.trusted = true;
+	partition_publish_known(p, &(struct partition_row){.mtime_ms = wall_now_ms()});
+	return 0;
+}
+
+int topic_add_partition(struct topic *t, int32_t index, struct err *e)
+{
+	struct broker *b = t->broker;
+	int rc;
+	pthread_mutex_lock(&b->create_lock);
+	if (t->deleted)
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
+	else if (index < t->partition_count)
+		rc = err_set(e, ERR_EXISTS, "topic %s has a partition %" PRId32 " already", t->name, index);
+	else if (index > t->partition_count || index >= MAX_PARTITIONS)
+		rc = err_set(e, ERR_INVALID, "the next partition of topic %s is %" PRId32 ", not %" PRId32, t->name, (int32_t)t->partition_count, index);
+	else
+		rc = make_partition(t, index, e);
+	pthread_mutex_unlock(&b->create_lock);
+	if (rc == 0)
+		agent_checkpoint_soon(b->agent);
+	return rc;
+}
+
+/* ---- creating ---- */
+
+/* Kafka's metrics cannot tell '.' from '_', so it refuses names that differ by nothing else. */
+static bool same_but_for_dots(const char *a, const char *b)
+{
+	for (; *a && *b; a++, b++)
+		if (*a != *b && !((*a == '.' || *a == '_') && (*b == '.' || *b == '_')))
+			return false;
+	return *a == *b;
+}
+
+/* locks: create_lock. */
+static int check_new_name(struct broker *b, const char *name, struct err *e)
+{
+	int rc = topic_name_check(name, e);
+	struct topic *t, *next;
+	if (rc < 0)
+		return rc;
+	HASH_FIND_STR(b->topics, name, t);
+	if (t)
+		return err_set(e, ERR_EXISTS, "there is a topic %s already", name);
+	if (!strpbrk(name, "._"))
+		return 0;
+	HASH_ITER(hh, b->topics, t, next)
+		if (same_but_for_dots(t->name, name))
+			return err_set(e, ERR_NAME, "\"%s\" differs from topic %s only by '.' and '_': Kafka's metrics could not tell them apart", name, t->name);
+	return 0;
+}
+
+static void remove_partitions(struct topic *t)
+{
+	for (int32_t i = 0; i < t->partition_count; i++) {
+		char *path = partition_path(t->partition[i]);
+		if (path)
+			io_remove_dir(path);
+		free(path);
+	}
+}
+
+int topics_create(struct broker *b, const char *name, int32_t partitions, const struct topic_owner *owner, struct topic **out, struct err *e)
+{
+	char id[TOPIC_ID_CHARS + 1];
+	struct topic *t = NULL;
+	pthread_mutex_lock(&b->create_lock);
+	int rc = check_new_name(b, name, e);
+	if (partitions == 0)
+		partitions = (int32_t)conf_int(b->conf, "num.partitions");
+	if (rc == 0 && (partitions < 1 || partitions > MAX_PARTITIONS))
+		rc = err_set(e, ERR_INVALID, "a topic has 1 to %d partitions, not %" PRId32, MAX_PARTITIONS, partitions);
+	uuid_text_new(id);
+	if (rc == 0 && !(t = topic_new(b, name, id)))
+		rc = err_set(e, ERR_NO_MEMORY, "no memory for a topic");
+	for (int32_t i = 0; i < partitions && rc == 0; i++)
+		rc = make_partition(t, i, e);
+	if (rc == 0 && owner)
+		rc = topic_set_owner(t, owner, e);
+	if (rc == 0) {
+		if (out) {
+			topic_ref(t);
+			*out = t;
+		}
+		table_add(b, t);
+	} else if (t) {
+		remove_partitions(t);
+		topic_unref(t);
+	}
+	pthread_mutex_unlock(&b->create_lock);
+	if (rc == 0)
+		agent_checkpoint_soon(b->agent);
+	return rc;
+}
+
+struct topic *topics_load(struct broker *b, const char *name, const char *id)
+{
+	struct topic *t;
+	HASH_FIND_STR(b->topics, name, t);
+	if (t)
+		return t;
+	t = topic_new(b, name, id);
+	if (t)
+		table_add(b, t);
+	return t;
+}
+
+/* ---- deleting ---- */
+
+static int check_empty(struct topic *t, struct err *e)
+{
+	for (int32_t i = 0; i < t->partition_count; i++) {
+		struct visible v;
+		int rc = partition_visible(t->partition[i], &v, e);
+		if (rc < 0)
+			return rc;
+		if (v.start_offset < v.end_offset)
+			return err_set(e, ERR_NOT_EMPTY, "partition %" PRId32 " of topic %s holds messages: delete them first (rm %s/%" PRId32 ")", i, t->name, t->name, i);
+	}
+	return 0;
+}
+
+/* Gives the directory the name that a deleted partition has; Kafka cuts the topic's name so that the whole fits NAME_MAX. */
+static int rename_deleted(struct partition *p, struct err *e)
+{
+	char to[PATH_MAX], suffix[64], uuid[TOPIC_ID_CHARS + 1];
+	char *from = p->dir ? partition_path(p) : NULL;
+	if (!p->dir)
+		return 0;
+	if (!from)
+		return err_set(e, ERR_NO_MEMORY, "no memory to delete a partition");
+	uint8_t random[16];
+	uuid_text_new(uuid);
+	memcpy(random, uuid, sizeof random); /* any 32 digits that are unique will do */
+	int n = snprintf(suffix, sizeof suffix, "-%" PRId32 ".", p->index);
+	for (size_t i = 0; i < sizeof random; i++)
+		n += snprintf(suffix + n, sizeof suffix - (size_t)n, "%02x", random[i]);
+	snprintf(suffix + n, sizeof suffix - (size_t)n, "-delete");
+	snprintf(to, sizeof to, "%s/%.*s%s", p->dir->path, NAME_MAX - (int)strlen(suffix), p->topic->name, suffix);
+	int sys = io_rename(from, to);
+	int rc = sys < 0 ? err_sys(e, sys, "cannot rename %s", from) : 0;
+	free(from);
+	return rc;
+}
+
+int topics_delete(struct broker *b, struct topic *t, bool only_if_empty, struct err *e)
+{
+	int64_t delay_ms = topic_limits(t).file_delete_delay_ms;
+	pthread_mutex_lock(&b->create_lock);
+	int rc = t->deleted ? err_set(e, ERR_DELETED, "topic %s was deleted", t->name) : 0;
+	/* looked at twice: first so that what is visible is known, then with no append coming between the look and the deletion */
+	if (rc == 0 && only_if_empty)
+		rc = check_empty(t, e);
+	for (int32_t i = 0; i < t->partition_count; i++)
+		pthread_mutex_lock(&t->partition[i]->log_lock);
+	if (rc == 0 && only_if_empty)
+		rc = check_empty(t, e);
+	if (rc == 0)
+		t->deleted = true;
+	for (int32_t i = 0; i < t->partition_count; i++)
+		pthread_mutex_unlock(&t->partition[i]->log_lock);
+	if (rc == 0) {
+		table_remove(b, t);
+		for (int32_t i = 0; i < t->partition_count; i++) {
+			struct err why = ERR_INIT;
+			if (rename_deleted(t->partition[i], &why) < 0)
+				diag_error("%s; the directory stays and would come back: remove it", why.text);
+			partition_fail_waiting(t->partition[i], ERR_DELETED, "the topic was deleted");
+		}
+	}
+	pthread_mutex_unlock(&b->create_lock);
+	if (rc == 0) {
+		agent_delete_later(b->agent, delay_ms);
+		agent_checkpoint_soon(b->agent);
+		topic_unref(t); /* the table's */
+	}
+	return rc;
+}

@@ -1,0 +1,102 @@
+/*
+ * node: what the kernel knows by a nodeid: the root, topics, partitions and what stands beside them; names and attributes.
+ *
+ *   DIR                   root: the topics
+ *   DIR/orders            a topic: its partitions 0, 1, ... are listed
+ *   DIR/orders/0          a partition
+ *   DIR/orders/0@earliest the same from where its log starts, position 0 there: for tools that trust sizes. Not listed.
+ *   DIR/orders/.config    its properties. Not listed.
+ *
+ * A nodeid is the address of a struct node. It lives while the kernel has it (each LOOKUP answered with it counts, FORGET takes
+ * back) or while it is open. The kernel lets one append through per nodeid, so a partition gets a new one when the name is looked up and the current one
+ *   - has a writer open, or
+ *   - was handed to another thread under a millisecond ago and has not been opened since: that thread may be about to write; or
+ *   - was retired: its name was unlinked.
+ * The inode number that stat shows is the partition's, whatever the nodeid.
+ *
+ * An @earliest node keeps the position it starts at; where the log start has moved since, a lookup makes a new one.
+ *
+ * thread: any. locks: the table's mutex, a leaf.
+ */
+#ifndef FS_NODE_H
+#define FS_NODE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "cluster/topics.h"
+#include "store/err.h"
+
+enum node_kind { NODE_ROOT, NODE_TOPIC, NODE_PARTITION, NODE_EARLIEST, NODE_CONFIG };
+
+struct node { /* what is constant may be read without a lock while the node lives */
+	enum node_kind kind;
+	struct topic *topic;          /* referenced; NULL for the root */
+	struct partition *partition;  /* referenced; NULL for root, topic and .config */
+	int32_t index;                /* of the partition */
+	int64_t base_position;        /* of an @earliest node: the view's position that is its 0 */
+
+	/* under the table's lock */
+	struct node *next, *prev;     /* of all nodes */
+	struct node *parent;          /* holds a reference to it; NULL for the root and for topics */
+	struct node **child;          /* of a topic: the current node of each partition, NULL where there is none; then those of @earliest */
+	int32_t child_cap;            /* of each kind */
+	struct node *config;          /* of a topic */
+	uint64_t lookups;             /* the kernel's references */
+	uint32_t holds;               /* children and opens */
+	uint32_t writers;
+	pid_t handed_to;              /* the thread that looked it up last */
+	int64_t handed_ns;            /* when; 0: it was opened since */
+};
+
+struct nodes {
+	struct broker *broker;        /* borrowed */
+	pthread_mutex_t lock;
+	struct node root;             /* also the head of the ring of all nodes */
+	struct node **topic;          /* by serial; NULL where the kernel knows none */
+	size_t topic_cap;
+	mode_t root_mode;             /* of the mount point, as it was before the mount */
+	uid_t root_uid;
+	gid_t root_gid;
+	size_t generation;            /* of the table of topics when root_mtime was taken */
+	int64_t root_mtime_ms;
+};
+
+/* mount_point: mode and owner are taken from it. */
+void nodes_init(struct nodes *ns, struct broker *b, const struct stat *mount_point);
+void nodes_release(struct nodes *ns); /* forgets all, as the kernel has: it sends no FORGET when it unmounts */
+
+struct node *nodes_of(struct nodes *ns, uint64_t nodeid);
+uint64_t nodes_id(const struct nodes *ns, const struct node *n);
+
+/* Finds a name and counts a lookup. thread_id: who asks. ERR_NOT_FOUND, ERR_NO_MEMORY, ERR_DELETED; those of partition_visible for @earliest. */
+int nodes_lookup(struct nodes *ns, struct node *parent, const char *name, pid_t thread_id, struct node **out, struct err *e);
+/* The same for a topic that is at hand. */
+int nodes_lookup_topic(struct nodes *ns, struct topic *t, struct node **out, struct err *e);
+void nodes_forget(struct nodes *ns, struct node *n, uint64_t lookups);
+
+/* An open of it, with write access or not; counted until nodes_close. */
+void nodes_open(struct nodes *ns, struct node *n, bool writes);
+void nodes_close(struct nodes *ns, struct node *n, bool writes);
+
+/* The partition's name was unlinked: the next lookup makes a new node. */
+void nodes_retire(struct nodes *ns, struct node *topic, int32_t index);
+
+/* Whether the root lists it (its partitions are reached by name all the same). */
+bool node_topic_is_listed(const struct topic *t);
+/* Whether a topic of that name could not be reached, because the mount has, or will have, something else there. */
+bool node_name_is_reserved(const char *name);
+/* "0", "17": the number, or -1. */
+int32_t node_partition_number(const char *name);
+
+/* st_ino of a partition or, index -1, of a topic. */
+uint64_t node_stable_ino(const struct topic *t, int32_t index);
+uint64_t node_ino(const struct node *n);
+
+/* All but the size of .config, which is the length of its text. */
+int node_attributes(struct nodes *ns, const struct node *n, struct stat *st, struct err *e);
+
+#endif

@@ -1,0 +1,234 @@
+#include "store/checkpoint.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "store/io.h"
+
+enum { FILE_LIMIT = 1 << 30 };
+
+void checkpoint_rows_init(struct checkpoint_rows *r)
+{
+	wr_init(&r->text, 0);
+	r->count = 0;
+}
+
+void checkpoint_rows_release(struct checkpoint_rows *r)
+{
+	wr_release(&r->text);
+}
+
+/* Writes head, rows and, where with_crc, the closing line. */
+static int write_rows(const char *path, const char *head, struct checkpoint_rows *r, bool with_crc, struct err *e)
+{
+	struct wr file;
+	wr_init(&file, 0);
+	wr_printf(&file, "%s", head);
+	wr_bytes(&file, r->text.data, r->text.len);
+	if (with_crc)
+		wr_printf(&file, "crc %08" PRIx32 "\n", crc32c(0, file.data, file.len));
+	int rc = file.failed || r->text.failed ? err_set(e, ERR_NO_MEMORY, "no memory to write %s", path) : 0;
+	if (rc == 0) {
+		int sys = io_replace_file(path, file.data, file.len, true);
+		if (sys < 0)
+			rc = err_sys(e, sys, "cannot write %s", path);
+	}
+	wr_release(&file);
+	return rc;
+}
+
+static int read_file(const char *path, char **text, size_t *n, struct err *e)
+{
+	int sys = io_read_file(path, FILE_LIMIT, text, n);
+	return sys < 0 ? err_sys(e, sys, "cannot read %s", path) : 0;
+}
+
+/* The line at *p, NUL-terminated in place; moves *p behind it. NULL at the end. */
+static char *next_line(char **p)
+{
+	char *line = *p;
+	if (!*line)
+		return NULL;
+	char *nl = strchr(line, '\n');
+	if (nl) {
+		*nl = 0;
+		*p = nl + 1;
+	} else {
+		*p = line + strlen(line);
+	}
+	return line;
+}
+
+/* ---- Kafka's ---- */
+
+int offset_checkpoint_load(const char *path, offset_row_fn fn, void *arg, struct err *e)
+{
+	char *text, *p, *line;
+	size_t n;
+	struct err why = ERR_INIT;
+	int rc = read_file(path, &text, &n, &why);
+	if (rc == ERR_NOT_FOUND)
+		return 0;
+	if (rc < 0)
+		return err_set(e, rc, "%s", why.text);
+	p = text;
+	long count = -1;
+	if (!(line = next_line(&p)) || strcmp(line, "0") != 0) {
+		rc = err_set(e, ERR_CORRUPT, "%s: version is not 0", path);
+		goto done;
+	}
+	if ((line = next_line(&p)))
+		count = strtol(line, NULL, 10);
+	for (long i = 0; i < count; i++) {
+		char topic[TOPIC_NAME_MAX + 1];
+		int32_t partition;
+		int64_t offset;
+		line = next_line(&p);
+		if (!line || sscanf(line, "%249s %" SCNd32 " %" SCNd64, topic, &partition, &offset) != 3) {
+			rc = err_set(e, ERR_CORRUPT, "%s: row %ld of %ld is missing or malformed", path, i + 1, count);
+			goto done;
+		}
+		fn(arg, topic, partition, offset);
+	}
+	if (count < 0)
+		rc = err_set(e, ERR_CORRUPT, "%s: no number of rows", path);
+done:
+	free(text);
+	return rc;
+}
+
+void offset_checkpoint_add(struct checkpoint_rows *r, const char *topic, int32_t partition, int64_t offset)
+{
+	wr_printf(&r->text, "%s %" PRId32 " %" PRId64 "\n", topic, partition, offset);
+	r->count++;
+}
+
+int offset_checkpoint_write(const char *path, struct checkpoint_rows *r, struct err *e)
+{
+	char head[32];
+	snprintf(head, sizeof head, "0\n%" PRIu32 "\n", r->count);
+	return write_rows(path, head, r, false, e);
+}
+
+/* ---- ours ---- */
+
+/* Reads the file, checks the closing crc and the version. *p: the first line after the version's. The caller frees *text. */
+static int read_checked(const char *path, char **text, char **p, struct err *e)
+{
+	size_t n;
+	int rc = read_file(path, text, &n, e);
+	if (rc < 0)
+		return rc;
+	int version;
+	if (sscanf(*text, "version %d\n", &version) == 1 && version > CHECKPOINT_VERSION) {
+		free(*text);
+		return err_set(e, ERR_VERSION, "%s has version %d, this spoolfs knows %d: it was written by a newer one; use that", path, version, CHECKPOINT_VERSION);
+	}
+	enum { CLOSING = sizeof "crc 00000000\n" - 1 };
+	uint32_t crc;
+	if (n < CLOSING || sscanf(*text + n - CLOSING, "crc %8" SCNx32, &crc) != 1 || crc != crc32c(0, *text, n - CLOSING) ||
+	    sscanf(*text, "version %d\n", &version) != 1) {
+		free(*text);
+		return err_set(e, ERR_CORRUPT, "%s is damaged (its checksum does not match)", path);
+	}
+	(*text)[n - CLOSING] = 0;
+	*p = *text;
+	next_line(p);
+	return 0;
+}
+
+int view_start_load(const char *path, start_row_fn fn, void *arg, struct err *e)
+{
+	char *text, *p, *line;
+	int rc = read_checked(path, &text, &p, e);
+	if (rc < 0)
+		return rc;
+	while ((line = next_line(&p))) {
+		struct start_row row;
+		if (sscanf(line, "%249s %" SCNd32 " %22s %" SCNd64 " %" SCNd64, row.topic, &row.partition, row.topic_id, &row.offset, &row.position) != 5) {
+			rc = err_set(e, ERR_CORRUPT, "%s: malformed row \"%s\"", path, line);
+			break;
+		}
+		fn(arg, &row);
+	}
+	free(text);
+	return rc;
+}
+
+void view_start_add(struct checkpoint_rows *r, const struct start_row *row)
+{
+	wr_printf(&r->text, "%s %" PRId32 " %s %" PRId64 " %" PRId64 "\n", row->topic, row->partition, row->topic_id, row->offset, row->position);
+	r->count++;
+}
+
+int view_start_write(const char *path, struct checkpoint_rows *r, struct err *e)
+{
+	char head[32];
+	snprintf(head, sizeof head, "version %d\n", CHECKPOINT_VERSION);
+	return write_rows(path, head, r, true, e);
+}
+
+/* The kernel's id of this boot: page cache contents survive a killed process, not a new boot. */
+static void boot_id(char id[64])
+{
+	char *text;
+	size_t n;
+	snprintf(id, 64, "unknown");
+	if (io_read_file("/proc/sys/kernel/random/boot_id", 63, &text, &n) < 0)
+		return;
+	text[strcspn(text, "\n")] = 0;
+	snprintf(id, 64, "%s", text);
+	free(text);
+}
+
+int partition_state_load(const char *path, bool *same_boot, partition_row_fn fn, void *arg, struct err *e)
+{
+	char *text, *p, *line, now[64], then[64];
+	*same_boot = false;
+	int rc = read_checked(path, &text, &p, e);
+	if (rc < 0)
+		return rc;
+	boot_id(now);
+	line = next_line(&p);
+	if (!line || sscanf(line, "boot %63s", then) != 1) {
+		rc = err_set(e, ERR_CORRUPT, "%s: no boot id", path);
+		goto done;
+	}
+	*same_boot = strcmp(now, "unknown") != 0 && strcmp(now, then) == 0;
+	while ((line = next_line(&p))) {
+		struct partition_row r;
+		if (sscanf(line,
+			   "%249s %" SCNd32 " %22s %" SCNd32 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64
+			   " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64,
+			   r.topic, &r.partition, r.topic_id, &r.leader_epoch, &r.active_base, &r.active_bytes, &r.dir_mtime_ns, &r.start_offset,
+			   &r.start_position, &r.leo, &r.last_stable_offset, &r.recovery_point, &r.visible_offset, &r.visible_position, &r.mtime_ms,
+			   &r.bytes) != 16) {
+			rc = err_set(e, ERR_CORRUPT, "%s: malformed row \"%s\"", path, line);
+			goto done;
+		}
+		fn(arg, &r);
+	}
+done:
+	free(text);
+	return rc;
+}
+
+void partition_state_add(struct checkpoint_rows *rows, const struct partition_row *r)
+{
+	wr_printf(&rows->text,
+		  "%s %" PRId32 " %s %" PRId32 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64
+		  " %" PRId64 " %" PRId64 " %" PRId64 "\n",
+		  r->topic, r->partition, r->topic_id, r->leader_epoch, r->active_base, r->active_bytes, r->dir_mtime_ns, r->start_offset, r->start_position,
+		  r->leo, r->last_stable_offset, r->recovery_point, r->visible_offset, r->visible_position, r->mtime_ms, r->bytes);
+	rows->count++;
+}
+
+int partition_state_write(const char *path, struct checkpoint_rows *r, struct err *e)
+{
+	char head[128], id[64];
+	boot_id(id);
+	snprintf(head, sizeof head, "version %d\nboot %s\n", CHECKPOINT_VERSION, id);
+	return write_rows(path, head, r, true, e);
+}

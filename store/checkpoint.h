@@ -1,0 +1,87 @@
+/*
+ * checkpoint: the small files at the top of a log directory that say what is known of its partitions.
+ *
+ * Kafka's own (recovery-point-, log-start-offset-, replication-offset-checkpoint): "0\n" (version), the number of rows, then
+ * "topic partition offset" a line.
+ *
+ * Ours, text as well, each ended by a line "crc XXXXXXXX" (CRC32C of everything before it):
+ *
+ *   view-start-checkpoint       version 1; "topic partition topic-id offset position" a row: where the log starts, as offset and as position in the mounted file.
+ *                               This pair cannot be derived from the log: it is durable before log start advances or a segment goes. Without a row: (0, 0).
+ *                               The file also marks a directory as spoolfs'; a greater version means a newer spoolfs.
+ *   partition-state-checkpoint  version 1; "boot ID"; a row each partition with what a start needs to know of it without opening it (struct partition_row).
+ *
+ * A file that does not check out is ERR_CORRUPT and then does without: everything in the others can be found again by reading logs; the start pairs are also
+ * in the first .view file of each partition.
+ *
+ * thread: one at a time for each file.
+ */
+#ifndef STORE_CHECKPOINT_H
+#define STORE_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/buf.h"
+#include "store/err.h"
+
+enum { TOPIC_NAME_MAX = 249, TOPIC_ID_CHARS = 22, CHECKPOINT_VERSION = 1 };
+
+#define RECOVERY_POINT_FILE "recovery-point-offset-checkpoint"
+#define LOG_START_FILE "log-start-offset-checkpoint"
+#define HIGH_WATERMARK_FILE "replication-offset-checkpoint"
+#define VIEW_START_FILE "view-start-checkpoint"
+#define PARTITION_STATE_FILE "partition-state-checkpoint"
+#define CLEAN_SHUTDOWN_FILE ".kafka_cleanshutdown"
+
+/* Rows being gathered for a file. */
+struct checkpoint_rows {
+	struct wr text;
+	uint32_t count;
+};
+
+void checkpoint_rows_init(struct checkpoint_rows *r);
+void checkpoint_rows_release(struct checkpoint_rows *r);
+
+/* ---- Kafka's offset checkpoints ---- */
+
+typedef void (*offset_row_fn)(void *arg, const char *topic, int32_t partition, int64_t offset);
+int offset_checkpoint_load(const char *path, offset_row_fn fn, void *arg, struct err *e); /* a missing file has no rows */
+void offset_checkpoint_add(struct checkpoint_rows *r, const char *topic, int32_t partition, int64_t offset);
+int offset_checkpoint_write(const char *path, struct checkpoint_rows *r, struct err *e);
+
+/* ---- where logs start ---- */
+
+struct start_row {
+	char topic[TOPIC_NAME_MAX + 1];
+	char topic_id[TOPIC_ID_CHARS + 1];
+	int32_t partition;
+	int64_t offset, position;
+};
+typedef void (*start_row_fn)(void *arg, const struct start_row *row);
+int view_start_load(const char *path, start_row_fn fn, void *arg, struct err *e); /* ERR_NOT_FOUND, ERR_VERSION, ERR_CORRUPT */
+void view_start_add(struct checkpoint_rows *r, const struct start_row *row);
+int view_start_write(const char *path, struct checkpoint_rows *r, struct err *e); /* durable when it returns */
+
+/* ---- what a start needs of each partition ---- */
+
+struct partition_row {
+	char topic[TOPIC_NAME_MAX + 1];
+	char topic_id[TOPIC_ID_CHARS + 1];
+	int32_t partition;
+	int32_t leader_epoch;        /* of the last batch; -1: none yet */
+	int64_t active_base;         /* base offset of the active segment; -1: no segment yet */
+	int64_t active_bytes;        /* of its .log */
+	int64_t dir_mtime_ns;        /* of the partition's directory: a segment made or removed later changes it */
+	int64_t start_offset, start_position;
+	int64_t leo, last_stable_offset, recovery_point;
+	int64_t visible_offset, visible_position;
+	int64_t mtime_ms, bytes;
+};
+typedef void (*partition_row_fn)(void *arg, const struct partition_row *row);
+/* *same_boot: whether the machine has not been started anew since it was written. */
+int partition_state_load(const char *path, bool *same_boot, partition_row_fn fn, void *arg, struct err *e);
+void partition_state_add(struct checkpoint_rows *r, const struct partition_row *row);
+int partition_state_write(const char *path, struct checkpoint_rows *r, struct err *e);
+
+#endif

@@ -1,0 +1,477 @@
+#include "store/cursor.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "store/io.h"
+#include "store/scan.h"
+
+enum {
+	SMALL_READ_BYTES = 16 << 10, /* of .log at a time, where nothing says that more will be wanted */
+	LARGE_READ_BYTES = 1 << 20,
+	REMEMBERED_BATCH_BYTES = 4096, /* smaller batches are checked each time: that costs less than remembering */
+};
+
+struct log_cursor {
+	struct log *log;
+	struct segment *segment;   /* referenced; NULL: stands nowhere. Pinned only during a call */
+	struct scan scan;          /* over the segment's batches; its next batch is the one behind the current */
+	int64_t position;          /* of the next byte to be given */
+	const uint8_t *p, *end;    /* records of the current batch still to be given: in scan's window, area or part */
+	uint32_t more_at, more_end; /* the batch's records behind `end`, in the .log (part only) */
+	size_t given;              /* bytes of the first record's view that were given already */
+	struct wr area;            /* the decompressed records */
+	struct wr part;            /* a part of an uncompressed batch that was checked before */
+};
+
+struct log_cursor *log_cursor_new(struct log *l)
+{
+	struct log_cursor *c = calloc(1, sizeof *c);
+	if (!c)
+		return NULL;
+	c->log = l;
+	wr_init(&c->area, 0);
+	wr_init(&c->part, 0);
+	return c;
+}
+
+void log_cursor_rest(struct log_cursor *c)
+{
+	segment_unref(c->segment);
+	c->segment = NULL;
+	c->p = c->end = NULL;
+	scan_release(&c->scan);
+	wr_release(&c->area);
+	wr_release(&c->part);
+}
+
+void log_cursor_free(struct log_cursor *c)
+{
+	if (!c)
+		return;
+	log_cursor_rest(c);
+	free(c);
+}
+
+/* ---- standing in a batch ---- */
+
+/* Checks the batch's crc, once for a large one. */
+static int check_crc(struct segment *s, const struct batch *b, const uint8_t *bytes, uint32_t position, struct err *e)
+{
+	if (b->size_bytes >= REMEMBERED_BATCH_BYTES && segment_is_verified(s, position))
+		return 0;
+	if (!batch_crc_matches(b, bytes))
+		return err_set(e, ERR_CORRUPT, "%s/%020" PRId64 ".log: the batch at position %u (offset %" PRId64 ") does not match its crc", s->dir,
+			       s->base_offset, position, b->base_offset);
+	if (b->size_bytes >= REMEMBERED_BATCH_BYTES)
+		segment_set_verified(s, position);
+	return 0;
+}
+
+/* Steps into the batch that scan gave. */
+static int enter(struct log_cursor *c, const struct batch *b, const uint8_t *bytes, uint32_t position, struct err *e)
+{
+	const uint8_t *area;
+	size_t n;
+	int rc = check_crc(c->segment, b, bytes, position, e);
+	if (rc < 0)
+		return rc;
+	c->p = c->end = NULL;
+	c->given = 0;
+	c->more_at = c->more_end = 0;
+	if (batch_is_control(b))
+		return 0;
+	if (batch_is_transactional(b)) {
+		struct log_shape *shape = log_shape_take(c->log);
+		bool aborted = log_is_aborted(shape, b);
+		log_shape_drop(c->log, shape);
+		if (aborted)
+			return 0;
+	}
+	rc = batch_records(b, bytes, &c->area, &area, &n, e);
+	if (rc < 0)
+		return err_context(e, "%s/%020" PRId64 ".log, position %u: ", c->segment->dir, c->segment->base_offset, position);
+	c->p = area;
+	c->end = area + n;
+	return 0;
+}
+
+/* Makes more of a partly read batch available: at least one whole record, if it has one. want: view bytes that are asked for. */
+static int refill(struct log_cursor *c, size_t want, struct err *e)
+{
+	uint32_t left = (uint32_t)(c->end - c->p), at = c->more_at - left, take = c->more_end - at;
+	size_t aim = want + want / 8 + SMALL_READ_BYTES / 4;
+	if (aim < 2u * left)
+		aim = 2u * left;
+	if (take > aim)
+		take = (uint32_t)aim;
+	wr_clear(&c->part);
+	uint8_t *room = wr_room(&c->part, take);
+	if (!room)
+		return err_set(e, ERR_NO_MEMORY, "no memory to read %u bytes", take);
+	ssize_t got = io_pread(c->segment->fd, room, take, at);
+	if (got < (ssize_t)take)
+		return got < 0 ? err_sys(e, (int)got, "cannot read %s/%020" PRId64 ".log", c->segment->dir, c->segment->base_offset)
+			       : err_set(e, ERR_CORRUPT, "%s/%020" PRId64 ".log ends inside a batch", c->segment->dir, c->segment->base_offset);
+	c->p = room;
+	c->end = room + take;
+	c->more_at = at + take;
+	return 0;
+}
+
+/* Gives bytes of the first record, which does not fit whole; or finds that more of it must be read. */
+static ssize_t give_piece(struct log_cursor *c, uint8_t *out, size_t room, struct err *e)
+{
+	const uint8_t *next = c->p;
+	struct record r;
+	if (!record_decode(&next, c->end, &r)) {
+		if (c->more_at < c->more_end)
+			return refill(c, room, e);
+		return err_set(e, ERR_CORRUPT, "%s/%020" PRId64 ".log: a record does not decode", c->segment->dir, c->segment->base_offset);
+	}
+	size_t total = r.value ? (size_t)r.value_len + 1 : 0, n = total - c->given;
+	if (n > room)
+		n = room;
+	size_t of_value = c->given < (size_t)total - (total > 0) ? total - 1 - c->given : 0;
+	if (of_value > n)
+		of_value = n;
+	if (of_value)
+		memcpy(out, r.value + c->given, of_value);
+	if (n > of_value)
+		out[of_value] = '\n';
+	c->given += n;
+	if (c->given == total) {
+		c->given = 0;
+		c->p = next;
+	}
+	return (ssize_t)n;
+}
+
+/* Gives what the current batch has, at most room. 0: nothing more just now (look again), or the batch is at its end. */
+static ssize_t give(struct log_cursor *c, uint8_t *out, size_t room, struct err *e)
+{
+	if (c->given)
+		return give_piece(c, out, room, e);
+	if (c->p == c->end)
+		return refill(c, room, e);
+	const uint8_t *before = c->p;
+	ssize_t n = batch_project(&c->p, c->end, out, room);
+	if (n > 0 || (n == 0 && c->p != before))
+		return n;
+	return give_piece(c, out, room, e);
+}
+
+static bool has_records(const struct log_cursor *c)
+{
+	return c->p < c->end || c->more_at < c->more_end;
+}
+
+/* ---- going to a place ---- */
+
+/* The last entry that can be believed at or before the position. */
+static void find_entry(struct segment *s, int64_t position, struct view_entry *found)
+{
+	*found = (struct view_entry){s->first_position, s->base_offset, 0, 0};
+	if (!s->view_ok)
+		return;
+	if (view_find_position(&s->view, position, found) >= 0)
+		return;
+	*found = (struct view_entry){s->first_position, s->base_offset, 0, 0};
+	for (uint32_t i = entries_count(&s->view.e); i-- > 0;) {
+		struct view_entry entry;
+		if (view_entry_at(&s->view, i, &entry) == 1 && entry.position <= position) {
+			*found = entry;
+			return;
+		}
+	}
+}
+
+/* Steps into the middle of an uncompressed batch, without reading all of it where its crc was seen to match. */
+static int enter_inside(struct log_cursor *c, const struct view_entry *entry, struct err *e)
+{
+	struct batch b;
+	const uint8_t *bytes;
+	uint32_t position;
+	int rc = scan_next_header(&c->scan, &b, &position, e);
+	if (rc <= 0)
+		return rc < 0 ? rc : err_set(e, ERR_CORRUPT, "a view entry points behind the log");
+	if (entry->byte_in_batch >= b.size_bytes)
+		return err_set(e, ERR_CORRUPT, "a view entry points out of its batch");
+	if (segment_is_verified(c->segment, position)) {
+		c->p = c->end = c->part.data;
+		c->more_at = position + entry->byte_in_batch;
+		c->more_end = position + b.size_bytes;
+		c->given = 0;
+		return 0;
+	}
+	c->scan.at = position;
+	if ((rc = scan_next(&c->scan, &b, &bytes, &position, e)) != 1)
+		return rc < 0 ? rc : ERR_CORRUPT;
+	rc = enter(c, &b, bytes, position, e);
+	if (rc == 0)
+		c->p = bytes + entry->byte_in_batch;
+	return rc;
+}
+
+/* Leaves the segment it stood in for another, and pins it. */
+static int move_to(struct log_cursor *c, struct segment *s, struct err *e)
+{
+	int rc = segment_pin(s, e);
+	if (rc < 0)
+		return rc;
+	segment_ref(s);
+	if (c->segment)
+		segment_unpin(c->segment);
+	segment_unref(c->segment);
+	c->segment = s;
+	c->p = c->end = NULL;
+	c->given = 0;
+	c->more_at = c->more_end = 0;
+	return 0;
+}
+
+static void scan_from(struct log_cursor *c, uint32_t at, size_t read_bytes)
+{
+	uint8_t *window = c->scan.window; /* its memory is kept, its contents are not */
+	size_t cap = c->scan.cap;
+	scan_init(&c->scan, c->segment->fd, at, c->segment->size_bytes, read_bytes);
+	c->scan.window = window;
+	c->scan.cap = cap;
+}
+
+static ssize_t copy(struct log_cursor *c, uint8_t *out, size_t n, struct err *e);
+
+/* Stands at `position`. want: how much will be read there. On success the segment is pinned. */
+static int seek(struct log_cursor *c, int64_t position, size_t want, struct err *e)
+{
+	struct log_shape *shape = log_shape_take(c->log);
+	ssize_t i = log_segment_at_position(c->log, shape, position, e);
+	int rc = i < 0 ? (int)i : log_need_view(c->log, shape, (size_t)i, e);
+	if (rc == 0)
+		rc = move_to(c, shape->segment[i], e);
+	log_shape_drop(c->log, shape);
+	if (rc < 0)
+		return rc;
+	struct view_entry entry;
+	find_entry(c->segment, position, &entry);
+	size_t read_bytes = want + want / 4;
+	scan_from(c, entry.batch_position, read_bytes < SMALL_READ_BYTES ? SMALL_READ_BYTES : read_bytes > LARGE_READ_BYTES ? LARGE_READ_BYTES : read_bytes);
+	c->position = entry.position;
+	if (entry.byte_in_batch && (rc = enter_inside(c, &entry, e)) < 0)
+		return rc;
+	/* the rest of the way by decoding */
+	uint8_t skipped[8192];
+	while (c->position < position) {
+		size_t n = (size_t)(position - c->position);
+		ssize_t got = copy(c, skipped, n < sizeof skipped ? n : sizeof skipped, e);
+		if (got < 0)
+			return (int)got;
+	}
+	return 0;
+}
+
+/* The segment behind the current one. */
+static int next_segment(struct log_cursor *c, struct err *e)
+{
+	struct log_shape *shape = log_shape_take(c->log);
+	size_t i = 0;
+	while (i < shape->segment_count && shape->segment[i]->base_offset <= c->segment->base_offset)
+		i++;
+	int rc = i < shape->segment_count ? move_to(c, shape->segment[i], e)
+					  : err_set(e, ERR_CORRUPT, "%s: the log ends at position %" PRId64 ", before what should be there", c->log->name, c->position);
+	log_shape_drop(c->log, shape);
+	if (rc < 0)
+		return rc;
+	if (c->segment->first_position != POSITION_UNKNOWN && c->segment->first_position != c->position)
+		return err_set(e, ERR_CORRUPT, "%s: %020" PRId64 ".view begins at position %" PRId64 ", the segment before ends at %" PRId64 ": a segment is missing",
+			       c->log->dir, c->segment->base_offset, (int64_t)c->segment->first_position, c->position);
+	scan_from(c, 0, c->scan.read_bytes);
+	return 0;
+}
+
+/* Steps into the next batch. */
+static int next_batch(struct log_cursor *c, struct err *e)
+{
+	struct batch b;
+	const uint8_t *bytes;
+	uint32_t position;
+	if (c->scan.at >= c->scan.end)
+		c->scan.end = c->segment->size_bytes; /* it may have grown */
+	if (c->scan.at >= c->scan.end)
+		return next_segment(c, e);
+	int rc = scan_next(&c->scan, &b, &bytes, &position, e);
+	if (rc < 0)
+		return err_context(e, "%s/%020" PRId64 ".log: ", c->segment->dir, c->segment->base_offset);
+	return enter(c, &b, bytes, position, e);
+}
+
+/* ---- reading ---- */
+
+/* Copies n bytes; less only before an error, which is returned where nothing was copied. */
+static ssize_t copy(struct log_cursor *c, uint8_t *out, size_t n, struct err *e)
+{
+	size_t done = 0;
+	while (done < n) {
+		ssize_t got = has_records(c) ? give(c, out + done, n - done, e) : next_batch(c, e);
+		if (got < 0)
+			return done ? (ssize_t)done : got;
+		done += (size_t)got;
+		c->position += got;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t log_cursor_read(struct log_cursor *c, int64_t position, int64_t end_position, void *buf, size_t n, struct err *e)
+{
+	if (position < c->log->start_position)
+		return err_set(e, ERR_OUT_OF_RANGE, "%s: position %" PRId64 " is before the log start, position %" PRId64, c->log->name, position,
+			       (int64_t)c->log->start_position);
+	if (position >= end_position || n == 0)
+		return 0;
+	if (n > (uint64_t)(end_position - position))
+		n = (size_t)(end_position - position);
+	ssize_t got = 0;
+	if (c->segment && c->position == position) {
+		got = segment_pin(c->segment, e);
+		c->scan.fd = c->segment->fd; /* may have been closed and opened since */
+		if (got == 0 && c->scan.read_bytes < LARGE_READ_BYTES && n >= c->scan.read_bytes / 2)
+			c->scan.read_bytes *= 2;
+		if (got < 0) {
+			segment_unref(c->segment);
+			c->segment = NULL;
+		}
+	} else {
+		segment_unref(c->segment);
+		c->segment = NULL;
+		got = seek(c, position, n, e);
+	}
+	if (got == 0)
+		got = copy(c, buf, n, e);
+	if (c->segment)
+		segment_unpin(c->segment);
+	if (got < (ssize_t)n) { /* where it stands is not to be trusted */
+		segment_unref(c->segment);
+		c->segment = NULL;
+		if (got < 0 && position < c->log->start_position)
+			return err_set(e, ERR_OUT_OF_RANGE, "%s: position %" PRId64 " was deleted while it was read", c->log->name, position);
+	} else if (position + got == end_position && c->scan.cap > 4 * SMALL_READ_BYTES) {
+		log_cursor_rest(c); /* who waits at the end holds no megabytes */
+	}
+	return got;
+}
+
+/* ---- finding records ---- */
+
+struct wanted { int64_t offset, position; }; /* -1: not by that */
+
+/* Goes through the records of a batch whose view begins at *position. 1: found. */
+static int find_in_batch(const struct batch *b, const uint8_t *bytes, struct wr *scratch, const struct wanted *w, int64_t *offset, int64_t *position, struct err *e)
+{
+	const uint8_t *area;
+	size_t n;
+	struct record_iter it;
+	struct record r;
+	int rc = batch_records(b, bytes, scratch, &area, &n, e);
+	if (rc < 0)
+		return rc;
+	record_iter_init(&it, b, area, n);
+	while ((rc = record_next(&it, &r, e)) == 1) {
+		int64_t size = r.value ? r.value_len + 1 : 0;
+		if ((w->offset >= 0 && r.offset >= w->offset) || (w->position >= 0 && *position + size > w->position)) {
+			*offset = r.offset;
+			return 1;
+		}
+		*position += size;
+	}
+	return rc;
+}
+
+/* Goes through a pinned segment from an entry at a batch's start. 1: found. */
+static int find_in_segment(struct log_shape *shape, struct segment *s, const struct view_entry *from, const struct wanted *w, int64_t *offset, int64_t *position, struct err *e)
+{
+	struct scan scan;
+	struct batch b;
+	const uint8_t *bytes;
+	uint32_t at;
+	struct wr scratch;
+	int rc;
+	wr_init(&scratch, 0);
+	scan_init(&scan, s->fd, from->batch_position, s->size_bytes, SMALL_READ_BYTES);
+	*position = from->position;
+	while ((rc = scan_next(&scan, &b, &bytes, &at, e)) == 1) {
+		if ((rc = check_crc(s, &b, bytes, at, e)) < 0)
+			break;
+		if (batch_is_control(&b) || log_is_aborted(shape, &b)) {
+			if (w->offset >= 0 && batch_last_offset(&b) >= w->offset) {
+				*offset = w->offset;
+				rc = 1;
+				break;
+			}
+			continue;
+		}
+		if ((rc = find_in_batch(&b, bytes, &scratch, w, offset, position, e)) != 0)
+			break;
+	}
+	scan_release(&scan);
+	wr_release(&scratch);
+	return rc;
+}
+
+/* The last entry at a batch's start that is not behind what is wanted. */
+static void entry_before(struct segment *s, const struct wanted *w, struct view_entry *found)
+{
+	*found = (struct view_entry){s->first_position, s->base_offset, 0, 0};
+	for (uint32_t i = s->view_ok ? entries_count(&s->view.e) : 0; i-- > 0;) {
+		struct view_entry entry;
+		if (view_entry_at(&s->view, i, &entry) == 1 && entry.byte_in_batch == 0 && (w->offset >= 0 ? entry.offset <= w->offset : entry.position <= w->position)) {
+			*found = entry;
+			return;
+		}
+	}
+}
+
+static int find(struct log *l, const struct wanted *w, size_t index, struct log_shape *shape, int64_t *offset, int64_t *position, struct err *e)
+{
+	struct segment *s = shape->segment[index];
+	struct view_entry from;
+	int rc = log_need_view(l, shape, index, e);
+	if (rc < 0 || (rc = segment_pin(s, e)) < 0)
+		return rc;
+	entry_before(s, w, &from);
+	rc = find_in_segment(shape, s, &from, w, offset, position, e);
+	segment_unpin(s);
+	return rc < 0 ? err_context(e, "%s: ", l->name) : rc;
+}
+
+int log_position_of(struct log *l, int64_t offset, int64_t *position, struct err *e)
+{
+	struct wanted w = {.offset = offset, .position = -1};
+	struct log_shape *shape = log_shape_take(l);
+	int rc = 0;
+	*position = l->start_position;
+	if (offset >= l->view_offset) {
+		*position = l->view_position;
+		goto done;
+	}
+	for (size_t i = 0; i < shape->segment_count && rc == 0; i++) {
+		int64_t found;
+		if (i + 1 < shape->segment_count && shape->segment[i + 1]->base_offset <= offset)
+			continue;
+		rc = find(l, &w, i, shape, &found, position, e);
+	}
+done:
+	log_shape_drop(l, shape);
+	return rc < 0 ? rc : 0;
+}
+
+int log_locate(struct log *l, int64_t position, int64_t *offset, int64_t *record_position, struct err *e)
+{
+	struct wanted w = {.offset = -1, .position = position};
+	struct log_shape *shape = log_shape_take(l);
+	ssize_t i = log_segment_at_position(l, shape, position, e);
+	int rc = i < 0 ? (int)i : find(l, &w, (size_t)i, shape, offset, record_position, e);
+	log_shape_drop(l, shape);
+	if (rc == 0)
+		return err_set(e, ERR_OUT_OF_RANGE, "%s: nothing is at position %" PRId64, l->name, position);
+	return rc < 0 ? rc : 0;
+}

@@ -1,0 +1,151 @@
+#include "store/epochs.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/buf.h"
+#include "store/io.h"
+
+enum { FILE_LIMIT = 64 << 20 };
+
+void epochs_init(struct epochs *x)
+{
+	*x = (struct epochs){0};
+}
+
+void epochs_release(struct epochs *x)
+{
+	free(x->list);
+	epochs_init(x);
+}
+
+static int push(struct epochs *x, int32_t epoch, int64_t start_offset)
+{
+	if (x->count == x->cap) {
+		size_t cap = x->cap ? 2 * x->cap : 4;
+		struct epoch_start *more = realloc(x->list, cap * sizeof *more);
+		if (!more)
+			return ERR_NO_MEMORY;
+		x->list = more;
+		x->cap = cap;
+	}
+	x->list[x->count++] = (struct epoch_start){epoch, start_offset};
+	return 0;
+}
+
+static int parse(struct epochs *x, char *text, const char *path, struct err *e)
+{
+	char *save;
+	char *line = strtok_r(text, "\n", &save);
+	if (!line || strcmp(line, "0") != 0)
+		return err_set(e, ERR_CORRUPT, "%s: version is not 0", path);
+	line = strtok_r(NULL, "\n", &save);
+	long count = line ? strtol(line, NULL, 10) : -1;
+	if (count < 0)
+		return err_set(e, ERR_CORRUPT, "%s: no number of entries", path);
+	for (long i = 0; i < count; i++) {
+		int32_t epoch;
+		int64_t start;
+		line = strtok_r(NULL, "\n", &save);
+		if (!line || sscanf(line, "%" SCNd32 " %" SCNd64, &epoch, &start) != 2 || epoch < 0 || start < 0)
+			return err_set(e, ERR_CORRUPT, "%s: entry %ld of %ld is missing or malformed", path, i + 1, count);
+		if (x->count && (epoch <= x->list[x->count - 1].epoch || start < x->list[x->count - 1].start_offset))
+			return err_set(e, ERR_CORRUPT, "%s: entry %ld does not rise", path, i + 1);
+		if (push(x, epoch, start) < 0)
+			return err_set(e, ERR_NO_MEMORY, "no memory for %s", path);
+	}
+	return 0;
+}
+
+int epochs_load(struct epochs *x, const char *path, struct err *e)
+{
+	char *text;
+	size_t n;
+	x->count = 0;
+	int sys = io_read_file(path, FILE_LIMIT, &text, &n);
+	if (sys < 0)
+		return err_sys(e, sys, "cannot read %s", path);
+	int rc = parse(x, text, path, e);
+	free(text);
+	if (rc < 0)
+		x->count = 0;
+	return rc;
+}
+
+int epochs_write(const struct epochs *x, const char *path, struct err *e)
+{
+	struct wr text;
+	wr_init(&text, 0);
+	wr_printf(&text, "0\n%zu\n", x->count);
+	for (size_t i = 0; i < x->count; i++)
+		wr_printf(&text, "%" PRId32 " %" PRId64 "\n", x->list[i].epoch, x->list[i].start_offset);
+	int rc = text.failed ? err_set(e, ERR_NO_MEMORY, "no memory for %s", path) : 0;
+	if (rc == 0) {
+		int sys = io_replace_file(path, text.data, text.len, true);
+		if (sys < 0)
+			rc = err_sys(e, sys, "cannot write %s", path);
+	}
+	wr_release(&text);
+	return rc;
+}
+
+int32_t epochs_last(const struct epochs *x)
+{
+	return x->count ? x->list[x->count - 1].epoch : -1;
+}
+
+int epochs_assign(struct epochs *x, int32_t epoch, int64_t start_offset)
+{
+	if (epoch < 0 || epochs_last(x) == epoch)
+		return 0;
+	/* what the new one contradicts never was: a later epoch, or one that began at or past its start */
+	while (x->count && (x->list[x->count - 1].epoch >= epoch || x->list[x->count - 1].start_offset >= start_offset))
+		x->count--;
+	int rc = push(x, epoch, start_offset);
+	return rc < 0 ? rc : 1;
+}
+
+void epochs_end_of(const struct epochs *x, int32_t epoch, int64_t log_end, int32_t *found_epoch, int64_t *end_offset)
+{
+	*found_epoch = -1;
+	*end_offset = -1;
+	if (!x->count || epoch < 0)
+		return;
+	if (epoch == epochs_last(x)) {
+		*found_epoch = epoch;
+		*end_offset = log_end;
+		return;
+	}
+	if (epoch > epochs_last(x))
+		return;
+	size_t next = 0;
+	while (x->list[next].epoch <= epoch)
+		next++;
+	/* before the first known epoch: that one's start is where any earlier one ended */
+	*found_epoch = next ? x->list[next - 1].epoch : epoch;
+	*end_offset = x->list[next].start_offset;
+}
+
+int epochs_truncate_end(struct epochs *x, int64_t end_offset)
+{
+	size_t before = x->count;
+	while (x->count && x->list[x->count - 1].start_offset >= end_offset)
+		x->count--;
+	return x->count != before;
+}
+
+int epochs_truncate_start(struct epochs *x, int64_t start_offset)
+{
+	size_t drop = 0;
+	while (drop + 1 < x->count && x->list[drop + 1].start_offset <= start_offset)
+		drop++;
+	if (!x->count || (drop == 0 && x->list[0].start_offset >= start_offset))
+		return 0;
+	memmove(x->list, x->list + drop, (x->count - drop) * sizeof *x->list);
+	x->count -= drop;
+	if (x->list[0].start_offset < start_offset)
+		x->list[0].start_offset = start_offset;
+	return 1;
+}

@@ -1,0 +1,808 @@
+#include "store/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "store/diag.h"
+#include "store/io.h"
+#include "store/log_view.h"
+#include "store/txnindex.h"
+
+enum { GATHER_SETS = 64 };
+
+const struct conf_property store_properties[] = {
+	{"segment.bytes", CONF_INT, CONF_TOPIC, "1073741824", 1 << 14, INT32_MAX, "bytes", .broker_name = "log.segment.bytes",
+	 .help = "size at which a new segment is begun; retention deletes whole segments"},
+	{"log.segment.bytes", CONF_INT, CONF_BROKER, "1073741824", 1 << 14, INT32_MAX, "bytes", .help = "segment.bytes of topics that do not set it"},
+	{"segment.ms", CONF_INT, CONF_TOPIC, NULL, 1, INT64_MAX, "ms", .broker_name = "log.roll.ms", .help = "age of a segment's first record at which a new segment is begun"},
+	{"log.roll.ms", CONF_INT, CONF_BROKER, NULL, 1, INT64_MAX, "ms", .help = "segment.ms of topics that do not set it"},
+	{"log.roll.hours", CONF_INT, CONF_BROKER, "168", 1, INT32_MAX, "h", .finer = "log.roll.ms", .scale = 3600000, .help = "log.roll.ms in hours, where that is not set"},
+	{"segment.index.bytes", CONF_INT, CONF_TOPIC, "10485760", 256, INT32_MAX, "bytes", .broker_name = "log.index.size.max.bytes",
+	 .help = "size of an index at which a new segment is begun"},
+	{"log.index.size.max.bytes", CONF_INT, CONF_BROKER, "10485760", 256, INT32_MAX, "bytes", .help = "segment.index.bytes of topics that do not set it"},
+	{"index.interval.bytes", CONF_INT, CONF_TOPIC, "4096", 0, INT32_MAX, "bytes", .broker_name = "log.index.interval.bytes",
+	 .help = "bytes of log between two index entries"},
+	{"log.index.interval.bytes", CONF_INT, CONF_BROKER, "4096", 0, INT32_MAX, "bytes", .help = "index.interval.bytes of topics that do not set it"},
+	{NULL},
+};
+
+/* ---- the shape ---- */
+
+struct log_shape *log_shape_take(struct log *l)
+{
+	pthread_mutex_lock(&l->list_lock);
+	struct log_shape *s = l->shape;
+	atomic_fetch_add(&s->refs, 1);
+	pthread_mutex_unlock(&l->list_lock);
+	return s;
+}
+
+void log_shape_drop(struct log *l, struct log_shape *s)
+{
+	(void)l;
+	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
+		return;
+	for (size_t i = 0; i < s->segment_count; i++)
+		segment_unref(s->segment[i]);
+	free(s->segment);
+	free(s->aborted);
+	free(s);
+}
+
+/* A new shape from parts of the present one: its segments from index `first` on, then `more` (its reference is taken over); its aborted transactions that end at or
+ * past min_abort, then `aborted`. NULL: no memory. */
+static struct log_shape *shape_make(const struct log_shape *old, size_t first, struct segment *more, int64_t min_abort, const struct aborted_txn *aborted)
+{
+	struct log_shape *s = calloc(1, sizeof *s);
+	if (!s)
+		return NULL;
+	s->refs = 1;
+	s->segment = calloc(old->segment_count - first + 1, sizeof *s->segment);
+	s->aborted = calloc(old->aborted_count + 1, sizeof *s->aborted);
+	if (!s->segment || !s->aborted) {
+		free(s->segment);
+		free(s->aborted);
+		free(s);
+		return NULL;
+	}
+	for (size_t i = first; i < old->segment_count; i++) {
+		segment_ref(old->segment[i]);
+		s->segment[s->segment_count++] = old->segment[i];
+	}
+	if (more)
+		s->segment[s->segment_count++] = more;
+	for (size_t i = 0; i < old->aborted_count; i++)
+		if (old->aborted[i].last_offset >= min_abort)
+			s->aborted[s->aborted_count++] = old->aborted[i];
+	if (aborted)
+		s->aborted[s->aborted_count++] = *aborted;
+	return s;
+}
+
+static void shape_swap(struct log *l, struct log_shape *s)
+{
+	pthread_mutex_lock(&l->list_lock);
+	struct log_shape *old = l->shape;
+	l->shape = s;
+	pthread_mutex_unlock(&l->list_lock);
+	log_shape_drop(l, old);
+}
+
+static struct segment *active(struct log *l)
+{
+	return l->shape->segment_count ? l->shape->segment[l->shape->segment_count - 1] : NULL;
+}
+
+struct segment *log_segment_of(struct log_shape *s, int64_t offset)
+{
+	size_t lo = 0, hi = s->segment_count;
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		if (s->segment[mid]->base_offset <= offset)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (!s->segment_count)
+		return NULL;
+	struct segment *found = s->segment[lo ? lo - 1 : 0];
+	segment_ref(found);
+	return found;
+}
+
+bool log_is_aborted(const struct log_shape *s, const struct batch *b)
+{
+	if (!s->aborted_count || !batch_is_transactional(b))
+		return false;
+	size_t lo = 0, hi = s->aborted_count; /* the first transaction that ends behind the batch */
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		if (s->aborted[mid].last_offset < b->base_offset)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < s->aborted_count; lo++)
+		if (s->aborted[lo].producer_id == b->producer_id && s->aborted[lo].first_offset <= b->base_offset)
+			return true;
+	return false;
+}
+
+/* ---- opening ---- */
+
+struct found { /* what a partition's directory holds */
+	struct found_segment { int64_t base; bool txnindex; } *list;
+	size_t count, cap;
+	int64_t snapshot[64]; /* the greatest ones are what counts; more than that many are Kafka's leftovers */
+	size_t snapshots;
+	bool swap, deleted, failed;
+};
+
+static int found_name(void *arg, const char *name, unsigned char type)
+{
+	struct found *f = arg;
+	int64_t base;
+	int end = 0;
+	if (type != DT_REG)
+		return 0;
+	size_t n = strlen(name);
+	if (n > 8 && !strcmp(name + n - 8, ".deleted"))
+		f->deleted = true;
+	if (n > 5 && !strcmp(name + n - 5, ".swap"))
+		f->swap = true;
+	if (sscanf(name, "%20" SCNd64 "%n", &base, &end) != 1 || end != 20 || base < 0)
+		return 0;
+	const char *suffix = name + 20;
+	if (!strcmp(suffix, ".snapshot")) {
+		size_t least = 0;
+		for (size_t i = 1; i < f->snapshots; i++)
+			if (f->snapshot[i] < f->snapshot[least])
+				least = i;
+		size_t at = f->snapshots < 64 ? f->snapshots++ : least;
+		if (at != least || f->snapshots <= 64)
+			f->snapshot[at] = base;
+	}
+	bool is_log = !strcmp(suffix, ".log"), is_txn = !strcmp(suffix, ".txnindex");
+	if (!is_log && !is_txn)
+		return 0;
+	if (f->count == f->cap) {
+		size_t cap = f->cap ? 2 * f->cap : 8;
+		struct found_segment *list = realloc(f->list, cap * sizeof *list);
+		if (!list) {
+			f->failed = true;
+			return 0;
+		}
+		f->list = list;
+		f->cap = cap;
+	}
+	f->list[f->count++] = (struct found_segment){base, is_txn};
+	return 0;
+}
+
+static int by_base(const void *a, const void *b)
+{
+	const struct found_segment *x = a, *y = b;
+	return x->base < y->base ? -1 : x->base > y->base ? 1 : x->txnindex - y->txnindex;
+}
+
+static int by_last_offset(const void *a, const void *b)
+{
+	const struct aborted_txn *x = a, *y = b;
+	return x->last_offset < y->last_offset ? -1 : x->last_offset > y->last_offset;
+}
+
+static int load_aborted(struct log *l, struct log_shape *s, int64_t base, struct err *e)
+{
+	char path[PATH_MAX];
+	struct aborted_txn *list;
+	size_t n;
+	segment_path(l->dir, base, ".txnindex", path, sizeof path);
+	int rc = txnindex_load(path, base, &list, &n, e);
+	if (rc < 0 || n == 0)
+		return rc;
+	struct aborted_txn *all = realloc(s->aborted, (s->aborted_count + n) * sizeof *all);
+	if (all) {
+		memcpy(all + s->aborted_count, list, n * sizeof *all);
+		s->aborted = all;
+		s->aborted_count += n;
+	}
+	free(list);
+	return all ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for %s", path);
+}
+
+/* Makes the shape of what was found: sizes by stat, all but the last sealed. */
+static int load_segments(struct log *l, struct found *f, struct err *e)
+{
+	struct log_shape *s = calloc(1, sizeof *s);
+	int rc = 0;
+	if (!s || !(s->segment = calloc(f->count + 1, sizeof *s->segment)))
+		rc = err_set(e, ERR_NO_MEMORY, "no memory for %zu segments", f->count);
+	if (s)
+		s->refs = 1;
+	size_t logs = 0;
+	for (size_t i = 0; i < f->count; i++)
+		logs += !f->list[i].txnindex;
+	for (size_t i = 0; i < f->count && rc == 0; i++) {
+		if (f->list[i].txnindex) {
+			rc = load_aborted(l, s, f->list[i].base, e);
+			continue;
+		}
+		char path[PATH_MAX];
+		struct stat st;
+		segment_path(l->dir, f->list[i].base, ".log", path, sizeof path);
+		int sys = io_stat(path, &st);
+		if (sys < 0)
+			rc = err_sys(e, sys, "cannot look at %s", path);
+		else if (st.st_size > INT32_MAX)
+			rc = err_set(e, ERR_CORRUPT, "%s has %lld bytes: no segment is larger than 2 GiB", path, (long long)st.st_size);
+		else if (!(s->segment[s->segment_count] = segment_new(l->dir, f->list[i].base, (uint32_t)st.st_size, s->segment_count + 1 < logs, l->limits.index_bytes, l->cache)))
+			rc = err_set(e, ERR_NO_MEMORY, "no memory for a segment");
+		else
+			s->segment_count++;
+		if (rc == 0)
+			l->bytes += st.st_size;
+	}
+	if (rc == 0 && s->aborted_count)
+		qsort(s->aborted, s->aborted_count, sizeof *s->aborted, by_last_offset);
+	if (rc == 0)
+		l->shape = s;
+	else
+		log_shape_drop(l, s);
+	return rc;
+}
+
+/* The newest snapshot that loads and is not past `limit`; without one the state is empty, as of the log's first segment. */
+static int load_producers(struct log *l, struct found *f, int64_t limit, struct err *e)
+{
+	l->snapshot_offset = -1;
+	for (;;) {
+		int64_t best = -1;
+		size_t at = 0;
+		for (size_t i = 0; i < f->snapshots; i++)
+			if (f->snapshot[i] > best && f->snapshot[i] <= limit)
+				best = f->snapshot[at = i];
+		if (best < 0)
+			break;
+		char path[PATH_MAX];
+		struct err why = ERR_INIT;
+		segment_path(l->dir, best, ".snapshot", path, sizeof path);
+		int rc = producers_load(l->producers, path, best, &why);
+		if (rc == 0) {
+			l->snapshot_offset = best;
+			return 0;
+		}
+		if (rc != ERR_CORRUPT && rc != ERR_NOT_FOUND)
+			return err_set(e, rc, "%s", why.text);
+		diag_warning("%s; an older one, or the log itself, is read instead", why.text);
+		f->snapshot[at] = -1;
+	}
+	producers_clear(l->producers);
+	producers_set_map_end(l->producers, l->shape->segment_count ? l->shape->segment[0]->base_offset : 0);
+	return 0;
+}
+
+/* Whether the directory still is what the row says. */
+static bool row_fits(struct log *l, const struct partition_row *r)
+{
+	struct segment *s = active(l);
+	if (!s)
+		return r->active_base < 0;
+	return s->base_offset == r->active_base && s->size_bytes == r->active_bytes;
+}
+
+static int load_epochs(struct log *l, struct err *e)
+{
+	char path[PATH_MAX];
+	struct err why = ERR_INIT;
+	snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", l->dir);
+	int rc = epochs_load(&l->epochs, path, &why);
+	if (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT) {
+		if (rc == ERR_CORRUPT)
+			diag_warning("%s; it is made again from the log", why.text);
+		return rc;
+	}
+	return rc < 0 ? err_set(e, rc, "%s", why.text) : 0;
+}
+
+/* With a row: nothing of the log need be read. */
+static void adopt_row(struct log *l, const struct partition_row *r)
+{
+	l->leo = r->leo;
+	l->flushed_offset = r->recovery_point;
+	l->start_offset = r->start_offset;
+	l->start_position = r->start_position;
+	l->view_offset = r->visible_offset;
+	l->view_position = r->visible_position;
+	l->since_index_bytes = 0;
+	l->since_view_bytes = INT32_MAX; /* the next batch gets an entry */
+}
+
+/* Readers do not rebuild the active segment's view, so it is in order from the start. */
+static int open_active_view(struct log *l, struct err *e)
+{
+	struct segment *s = active(l);
+	if (!s || l->view_offset < s->base_offset)
+		return 0;
+	int rc = segment_pin(s, e);
+	if (rc < 0)
+		return rc;
+	if (!s->view_ok)
+		rc = log_rebuild_active_view(l, s, e);
+	segment_unpin(s);
+	return rc;
+}
+
+int log_open(struct log **out, const struct log_open *o, struct err *e)
+{
+	struct found f = {0};
+	struct log *l = calloc(1, sizeof *l);
+	if (!l)
+		return err_set(e, ERR_NO_MEMORY, "no memory for a log");
+	pthread_mutex_init(&l->list_lock, NULL);
+	pthread_mutex_init(&l->view_lock, NULL);
+	epochs_init(&l->epochs);
+	wr_init(&l->scratch, 0);
+	l->cache = o->cache;
+	l->pool = o->pool;
+	l->limits = o->limits;
+	l->dir = strdup(o->dir);
+	l->name = strdup(o->name);
+	l->producers = producers_new();
+	int rc = l->dir && l->name && l->producers ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for a log");
+	if (rc < 0)
+		goto done;
+	int sys = io_list(o->dir, found_name, &f);
+	if (sys < 0 || f.failed) {
+		rc = sys < 0 ? err_sys(e, sys, "cannot list %s", o->dir) : err_set(e, ERR_NO_MEMORY, "no memory to list %s", o->dir);
+		goto done;
+	}
+	if (f.swap) {
+		rc = err_set(e, ERR_OFFLINE, "%s holds .swap files of a compaction that Kafka did not finish: start and stop that Kafka once, then mount again", o->dir);
+		goto done;
+	}
+	l->deleted_pending = f.deleted;
+	if (f.count)
+		qsort(f.list, f.count, sizeof *f.list, by_base);
+	if ((rc = load_segments(l, &f, e)) < 0)
+		goto done;
+	bool trusted = o->row && row_fits(l, o->row);
+	rc = load_epochs(l, e);
+	if (rc == ERR_NOT_FOUND && trusted && o->row->leader_epoch < 0)
+		rc = 0;
+	if (rc == ERR_CORRUPT || rc == ERR_NOT_FOUND) {
+		trusted = false; /* the scan finds the epochs again */
+		rc = 0;
+	}
+	if (rc == 0)
+		rc = load_producers(l, &f, trusted ? o->row->leo : o->recovery_point > 0 ? o->recovery_point : 0, e);
+	if (rc < 0)
+		goto done;
+	if (trusted && producers_map_end(l->producers) != o->row->leo && l->shape->segment_count)
+		trusted = false;
+	if (trusted) {
+		adopt_row(l, o->row);
+		rc = open_active_view(l, e);
+	} else {
+		rc = log_recover(l, o, e);
+	}
+done:
+	free(f.list);
+	if (rc < 0)
+		log_free(l);
+	else
+		*out = l;
+	return rc;
+}
+
+/* ---- closing ---- */
+
+void log_free(struct log *l)
+{
+	if (!l)
+		return;
+	log_shape_drop(l, l->shape);
+	epochs_release(&l->epochs);
+	producers_free(l->producers);
+	wr_release(&l->scratch);
+	pthread_mutex_destroy(&l->list_lock);
+	pthread_mutex_destroy(&l->view_lock);
+	free(l->dir);
+	free(l->name);
+	free(l);
+}
+
+static bool is_segment_base(const struct log *l, int64_t offset)
+{
+	for (size_t i = 0; i < l->shape->segment_count; i++)
+		if (l->shape->segment[i]->base_offset == offset)
+			return true;
+	return false;
+}
+
+/* Kafka keeps a snapshot at each segment's base and one at the end; so do we. */
+static int write_snapshot(struct log *l, struct err *e)
+{
+	char path[PATH_MAX];
+	int64_t at = l->leo;
+	if (l->snapshot_offset == at)
+		return 0;
+	producers_set_map_end(l->producers, at);
+	segment_path(l->dir, at, ".snapshot", path, sizeof path);
+	int rc = producers_write(l->producers, path, false, e);
+	if (rc < 0)
+		return rc;
+	if (l->snapshot_offset >= 0 && !is_segment_base(l, l->snapshot_offset)) {
+		segment_path(l->dir, l->snapshot_offset, ".snapshot", path, sizeof path);
+		io_unlink(path);
+	}
+	l->snapshot_offset = at;
+	return 0;
+}
+
+int log_settle(struct log *l, struct err *e)
+{
+	int rc = log_flush(l, l->leo, e);
+	return rc == 0 && l->changed ? write_snapshot(l, e) : rc;
+}
+
+/* ---- flushing ---- */
+
+int log_flush(struct log *l, int64_t offset, struct err *e)
+{
+	int rc = 0;
+	int64_t from = l->flushed_offset;
+	if (from >= offset)
+		return 0;
+	struct log_shape *s = log_shape_take(l);
+	int64_t end = l->leo; /* what is written by now is covered by the fsync below */
+	size_t i = s->segment_count;
+	while (i > 0 && s->segment[i - 1]->base_offset > from)
+		i--;
+	for (i = i ? i - 1 : 0; i < s->segment_count && rc == 0; i++) {
+		struct segment *g = s->segment[i];
+		if (g->base_offset >= offset || (rc = segment_pin(g, e)) < 0)
+			break;
+		if (i + 1 < s->segment_count && s->segment[i + 1]->base_offset < end && g->sealed)
+			rc = segment_flush(g, true, e);
+		else
+			rc = segment_flush(g, false, e);
+		segment_unpin(g);
+	}
+	/* segments at or past `offset` may not have been flushed */
+	if (rc == 0 && i < s->segment_count && s->segment[i]->base_offset < end)
+		end = s->segment[i]->base_offset;
+	log_shape_drop(l, s);
+	while (rc == 0 && from < end && !atomic_compare_exchange_weak(&l->flushed_offset, &from, end))
+		;
+	return rc;
+}
+
+/* ---- appending ---- */
+
+void log_set_limits(struct log *l, const struct log_limits *limits)
+{
+	l->limits = *limits;
+}
+
+int64_t log_last_stable(const struct log *l)
+{
+	int64_t unstable = producers_first_unstable(l->producers);
+	return unstable >= 0 ? unstable : l->leo;
+}
+
+/* Seals the active segment and begins one at the LEO. */
+int log_roll(struct log *l, struct err *e)
+{
+	struct segment *old = active(l), *fresh;
+	if (old && old->base_offset == l->leo)
+		return 0;
+	int rc = 0;
+	if (old) {
+		if ((rc = write_snapshot(l, e)) < 0 || (rc = segment_pin(old, e)) < 0)
+			return rc;
+		segment_close_times(old);
+		segment_unpin(old);
+	}
+	rc = segment_create(l->dir, l->leo, l->view_offset == l->leo ? (int64_t)l->view_position : POSITION_UNKNOWN, l->limits.index_bytes, l->cache, &fresh, e);
+	if (rc < 0)
+		return rc;
+	struct log_shape *s = shape_make(l->shape, 0, fresh, 0, NULL);
+	if (!s) {
+		struct err ignored = ERR_INIT;
+		segment_mark_deleted(fresh, &ignored);
+		segment_unref(fresh);
+		return err_set(e, ERR_NO_MEMORY, "no memory for a segment");
+	}
+	if (old)
+		old->sealed = true;
+	shape_swap(l, s);
+	l->since_index_bytes = 0;
+	l->since_view_bytes = INT32_MAX;
+	return 0;
+}
+
+/* The time of the segment's first batch, by which it is rolled; not known yet where it was opened with batches in it. */
+static void learn_first_timestamp(struct segment *s)
+{
+	uint8_t header[BATCH_HEADER_BYTES];
+	struct batch b;
+	if (s->first_timestamp_ms < 0 && s->size_bytes && io_pread(s->fd, header, sizeof header, 0) == sizeof header &&
+	    batch_decode(&b, header, sizeof header, s->size_bytes, NULL) == 0)
+		s->first_timestamp_ms = b.max_timestamp_ms;
+}
+
+/* Kafka's rule (LogSegment.shouldRoll), with room for `bytes` and `records` more. */
+static bool must_roll(struct log *l, struct segment *s, uint64_t bytes, int64_t records, int64_t timestamp_ms)
+{
+	if (s->size_bytes == 0)
+		return false;
+	if (s->size_bytes + bytes > l->limits.segment_bytes || l->leo + records - s->base_offset > INT32_MAX)
+		return true;
+	if (s->first_timestamp_ms >= 0 && timestamp_ms - s->first_timestamp_ms > l->limits.segment_ms)
+		return true;
+	return offset_index_is_full(&s->index) || time_index_is_full(&s->times);
+}
+
+/* The active segment, pinned, able to take the set. */
+static int segment_for(struct log *l, const struct record_set *set, struct segment **out, struct err *e)
+{
+	struct segment *s = active(l);
+	int rc = 0;
+	if (!s && ((rc = log_roll(l, e)) < 0 || !(s = active(l))))
+		return rc;
+	if ((rc = segment_pin(s, e)) < 0)
+		return rc;
+	learn_first_timestamp(s);
+	if (!s->view_ok && s->first_position != POSITION_UNKNOWN && (rc = log_rebuild_active_view(l, s, e)) < 0) {
+		segment_unpin(s);
+		return rc;
+	}
+	int64_t records = 0;
+	for (uint32_t i = 0; i < set->batch_count; i++)
+		records += set->batch[i].last_offset_delta + 1;
+	if (must_roll(l, s, set->bytes.len, records, set->batch[0].max_timestamp_ms)) {
+		segment_unpin(s);
+		if ((rc = log_roll(l, e)) < 0)
+			return rc;
+		s = active(l);
+		rc = segment_pin(s, e);
+	}
+	*out = s;
+	return rc;
+}
+
+/* Gives offsets and epoch to each batch of the set; returns the offset behind it. */
+static int64_t stamp(struct record_set *set, int64_t offset, int32_t leader_epoch)
+{
+	for (uint32_t i = 0; i < set->batch_count; i++) {
+		uint8_t *p = set->bytes.data + set->batch[i].at;
+		be64_put(p, (uint64_t)offset);
+		be32_put(p + BATCH_EPOCH_AT, (uint32_t)leader_epoch);
+		offset += set->batch[i].last_offset_delta + 1;
+	}
+	return offset;
+}
+
+static int note_abort(struct log *l, struct segment *s, const struct aborted_txn *a, struct err *e)
+{
+	char path[PATH_MAX];
+	segment_path(l->dir, s->base_offset, ".txnindex", path, sizeof path);
+	int rc = txnindex_append(path, a, e);
+	if (rc < 0)
+		return rc;
+	struct log_shape *shape = shape_make(l->shape, 0, NULL, 0, a);
+	if (!shape)
+		return err_set(e, ERR_NO_MEMORY, "no memory for an aborted transaction");
+	shape_swap(l, shape);
+	return 0;
+}
+
+static int note_producer(struct log *l, struct segment *s, const uint8_t *bytes, uint32_t size, struct err *e)
+{
+	struct batch b;
+	struct aborted_txn aborted;
+	if (be64_get(bytes + 43) == UINT64_MAX)
+		return 0;
+	int rc = batch_decode(&b, bytes, size, size, e);
+	if (rc == 0)
+		rc = producers_update(l->producers, &b, bytes, &aborted, e);
+	return rc == 1 ? note_abort(l, s, &aborted, e) : rc;
+}
+
+/* Indexes, timestamps, producers and, where it is visible at once, the view of one written set. `at`: its position in the .log. */
+static int note_set(struct log *l, struct segment *s, struct record_set *set, int64_t offset, uint32_t at, bool committed, struct err *e)
+{
+	int rc = 0;
+	struct view_builder builder = {.view = s->view_ok ? &s->view : NULL, .since_bytes = l->since_view_bytes};
+	for (uint32_t i = 0; i < set->batch_count && rc == 0; i++) {
+		const struct batch_meta *m = &set->batch[i];
+		int64_t last = offset + m->last_offset_delta;
+		uint32_t position = at + m->at;
+		if (s->first_timestamp_ms < 0)
+			s->first_timestamp_ms = m->max_timestamp_ms;
+		if (m->max_timestamp_ms > s->max_timestamp_ms) {
+			s->max_timestamp_offset = last;
+			s->max_timestamp_ms = m->max_timestamp_ms;
+		}
+		if (l->since_index_bytes > l->limits.interval_bytes) {
+			segment_index_batch(s, last, position, s->max_timestamp_ms, s->max_timestamp_offset);
+			l->since_index_bytes = 0;
+		}
+		l->since_index_bytes += m->size_bytes;
+		rc = note_producer(l, s, set->bytes.data + m->at, m->size_bytes, e);
+		if (committed && l->view_offset == offset && !(m->attributes & BATCH_TRANSACTIONAL) && producers_first_unstable(l->producers) < 0) {
+			view_builder_batch(&builder, offset, position, m->size_bytes, l->view_position, set->mark + m->first_mark, m->mark_count);
+			l->view_position += (int64_t)m->view_bytes;
+			l->view_offset = last + 1;
+		}
+		offset = last + 1;
+	}
+	l->since_view_bytes = builder.since_bytes;
+	view_builder_release(&builder);
+	return rc;
+}
+
+/* Writes sets [0, n) into the pinned segment with one call. */
+static int write_sets(struct log *l, struct segment *s, struct record_set *const *sets, size_t n, int32_t leader_epoch, bool committed, int64_t *base_offset, struct err *e)
+{
+	struct iovec iov[GATHER_SETS];
+	uint32_t at = s->size_bytes, bytes = 0;
+	int64_t offset = l->leo, view_offset = l->view_offset, view_position = l->view_position;
+	const uint32_t start = at;
+	for (size_t i = 0; i < n; i++) {
+		base_offset[i] = offset;
+		offset = stamp(sets[i], offset, leader_epoch);
+		iov[i] = (struct iovec){sets[i]->bytes.data, sets[i]->bytes.len};
+		bytes += (uint32_t)sets[i]->bytes.len;
+	}
+	int rc = segment_append(s, iov, (int)n, bytes, e);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		rc = note_set(l, s, sets[i], base_offset[i], at, committed, e);
+		at += (uint32_t)sets[i]->bytes.len;
+	}
+	if (rc < 0 && s->size_bytes > start) {
+		/* written, but not accounted for: as if it had not been */
+		l->view_offset = view_offset;
+		l->view_position = view_position;
+		if (segment_truncate(s, start, l->leo, e) < 0)
+			return ERR_IO;
+	}
+	if (rc == 0) {
+		l->changed = true;
+		l->bytes += bytes;
+		atomic_store_explicit(&l->leo, offset, memory_order_release);
+		if (producers_map_end(l->producers) < offset)
+			producers_set_map_end(l->producers, offset);
+	}
+	return rc;
+}
+
+/* A new leader epoch is on disk before its first batch (KIP-101). */
+static int note_epoch(struct log *l, int32_t leader_epoch, struct err *e)
+{
+	char path[PATH_MAX];
+	if (epochs_last(&l->epochs) == leader_epoch)
+		return 0;
+	int rc = epochs_assign(&l->epochs, leader_epoch, l->leo);
+	if (rc <= 0)
+		return rc < 0 ? err_set(e, rc, "no memory for a leader epoch") : 0;
+	snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", l->dir);
+	rc = epochs_write(&l->epochs, path, e);
+	if (rc < 0)
+		epochs_truncate_end(&l->epochs, l->leo); /* the next append tries again */
+	return rc;
+}
+
+int log_append(struct log *l, struct record_set *const *sets, size_t n, int32_t leader_epoch, bool committed, int64_t *base_offset, size_t *done_sets, struct err *e)
+{
+	int rc = note_epoch(l, leader_epoch, e);
+	*done_sets = 0;
+	while (rc == 0 && *done_sets < n) {
+		struct segment *s = NULL;
+		size_t i = *done_sets, group = 1;
+		uint64_t bytes = sets[i]->bytes.len;
+		if ((rc = segment_for(l, sets[i], &s, e)) < 0)
+			break;
+		int64_t records_room = INT32_MAX - (l->leo - s->base_offset);
+		for (; i + group < n && group < GATHER_SETS; group++) {
+			uint64_t more = sets[i + group]->bytes.len;
+			records_room -= (int64_t)more / 7; /* no record is smaller than 7 bytes */
+			if (s->size_bytes + bytes + more > l->limits.segment_bytes || records_room < 0)
+				break;
+			bytes += more;
+		}
+		if (s->size_bytes + bytes > INT32_MAX)
+			rc = err_set(e, ERR_TOO_LARGE, "%" PRIu64 " bytes do not fit into one segment", bytes);
+		else
+			rc = write_sets(l, s, sets + i, group, leader_epoch, committed, base_offset + i, e);
+		if (rc == 0)
+			*done_sets += group;
+		segment_unpin(s);
+	}
+	return rc;
+}
+
+/* ---- log start ---- */
+
+int log_set_start(struct log *l, int64_t offset, int64_t position, struct err *e)
+{
+	if (offset <= l->start_offset)
+		return 0;
+	int rc = 0;
+	l->start_position = position;
+	l->start_offset = offset;
+	l->changed = true;
+	/* a segment goes when the next one begins at or below the start; the active one stays */
+	size_t drop = 0;
+	while (drop + 1 < l->shape->segment_count && l->shape->segment[drop + 1]->base_offset <= offset)
+		drop++;
+	if (drop) {
+		struct log_shape *s = shape_make(l->shape, drop, NULL, offset, NULL);
+		if (!s)
+			return err_set(e, ERR_NO_MEMORY, "no memory to drop segments");
+		for (size_t i = 0; i < drop; i++) {
+			int64_t base = l->shape->segment[i]->base_offset;
+			l->bytes -= l->shape->segment[i]->size_bytes;
+			struct err why = ERR_INIT;
+			char path[PATH_MAX];
+			if (segment_mark_deleted(l->shape->segment[i], &why) < 0 && rc == 0)
+				rc = err_set(e, why.code, "%s", why.text);
+			segment_path(l->dir, base, ".snapshot", path, sizeof path);
+			if (base != l->snapshot_offset)
+				io_unlink(path);
+		}
+		shape_swap(l, s);
+		l->deleted_pending = true;
+	}
+	if (epochs_truncate_start(&l->epochs, offset) == 1) {
+		char path[PATH_MAX];
+		snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", l->dir);
+		int wrote = epochs_write(&l->epochs, path, rc == 0 ? e : NULL);
+		rc = rc == 0 ? wrote : rc;
+	}
+	return rc;
+}
+
+static int remove_if_deleted(void *arg, const char *name, unsigned char type)
+{
+	char path[PATH_MAX];
+	size_t n = strlen(name);
+	if (type == DT_REG && n > 8 && !strcmp(name + n - 8, ".deleted")) {
+		snprintf(path, sizeof path, "%s/%s", (const char *)arg, name);
+		return io_unlink(path);
+	}
+	return 0;
+}
+
+int log_remove_deleted(struct log *l, struct err *e)
+{
+	if (!l->deleted_pending)
+		return 0;
+	int sys = io_list(l->dir, remove_if_deleted, l->dir);
+	if (sys < 0)
+		return err_sys(e, sys, "cannot remove deleted segments from %s", l->dir);
+	l->deleted_pending = false;
+	return 0;
+}
+
+void log_describe(struct log *l, struct partition_row *row)
+{
+	struct segment *s = active(l);
+	struct stat st;
+	row->leader_epoch = epochs_last(&l->epochs);
+	row->active_base = s ? s->base_offset : -1;
+	row->active_bytes = s ? s->size_bytes : 0;
+	row->dir_mtime_ns = io_stat(l->dir, &st) == 0 ? st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec : -1;
+	row->start_offset = l->start_offset;
+	row->start_position = l->start_position;
+	row->leo = l->leo;
+	row->last_stable_offset = log_last_stable(l);
+	row->recovery_point = l->flushed_offset;
+	row->visible_offset = l->view_offset;
+	row->visible_position = l->view_position;
+	row->bytes = l->bytes;
+}

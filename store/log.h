@@ -1,0 +1,158 @@
+/*
+ * log: the log of one partition: its segments in order, where it starts and ends, what it knows of epochs and producers, and how far
+ * its view is projected.
+ *
+ * The list of segments (with the list of aborted transactions) is an immutable, reference-counted `struct log_shape`; a change makes a new one. Readers take a
+ * reference and need no lock after that. Offsets and sizes that readers look at are atomics.
+ *
+ * What is in which file: log.c open, close, append, roll, flush, log start; recover.c after an unclean stop; project.c advances and rebuilds the view;
+ * cursor.c reads it; retention.c decides what is too old.
+ *
+ * thread: functions marked "appender" are called by one thread at a time, which the owner (cluster/partition) sees to; the others by any.
+ * locks: view_lock (only who must rebuild a .view), then segment locks, then list_lock (a leaf: only for swapping and taking the shape).
+ */
+#ifndef STORE_LOG_H
+#define STORE_LOG_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/batch.h"
+#include "store/checkpoint.h"
+#include "store/conf.h"
+#include "store/epochs.h"
+#include "store/err.h"
+#include "store/producers.h"
+#include "store/segment.h"
+
+struct pool;
+
+extern const struct conf_property store_properties[];
+
+struct log_shape {
+	_Atomic uint32_t refs;
+	size_t segment_count, aborted_count;
+	struct segment **segment;      /* by base offset; the last is the active one. Each holds a reference */
+	struct aborted_txn *aborted;   /* by last offset */
+};
+
+struct log_limits { /* topic properties in force; may change at any time */
+	uint32_t segment_bytes;        /* segment.bytes */
+	uint32_t index_bytes;          /* segment.index.bytes */
+	uint32_t interval_bytes;       /* index.interval.bytes */
+	int64_t segment_ms;            /* segment.ms */
+};
+
+struct log {
+	char *dir, *name;              /* owned: the directory, and "topic-partition" for messages */
+	struct segment_cache *cache;   /* borrowed */
+	struct pool *pool;             /* borrowed */
+	struct log_limits limits;      /* the appender's; log_set_limits */
+
+	pthread_mutex_t list_lock;
+	struct log_shape *shape;
+	pthread_mutex_t view_lock;     /* one rebuilds a view at a time; held over that I/O, taken by nobody who need not */
+
+	_Atomic int64_t start_offset, start_position; /* where the log starts; changed by the appender, durable before */
+	_Atomic int64_t leo;
+	_Atomic int64_t bytes;         /* of all .log files */
+	_Atomic int64_t flushed_offset; /* everything below is on disk: the recovery point */
+
+	/* the appender's */
+	struct epochs epochs;
+	struct producers *producers;
+	_Atomic int64_t view_offset, view_position; /* projected up to here: view_offset is the offset of a batch or the LEO */
+	int64_t since_index_bytes;     /* log bytes since the last index entry */
+	int64_t since_view_bytes;      /* log bytes since the last view entry */
+	int64_t snapshot_offset;       /* of the newest .snapshot; -1 */
+	bool deleted_pending;          /* .deleted files wait to be removed */
+	bool changed;                  /* since it was opened */
+	bool recovered;                /* was opened without a trusted row: single nodes bump the leader epoch then */
+	struct wr scratch;             /* for decompressing while projecting */
+};
+
+struct log_open {
+	const char *dir, *name;
+	struct segment_cache *cache;
+	struct pool *pool;
+	struct log_limits limits;
+	const struct partition_row *row; /* what a checkpoint says of it and the caller trusts; NULL: recover */
+	int64_t recovery_point;        /* without a row: below it nothing is ever cut */
+	int64_t start_offset;          /* Kafka's log-start-offset-checkpoint; 0 */
+	int64_t pair_offset, pair_position; /* view-start-checkpoint; -1, -1: no row there */
+	bool foreign;                  /* nothing of it was ever projected: its view starts at (log start, 0) */
+	bool clean;                    /* the last stop was clean: without a row the log is whole all the same */
+};
+
+/* Opens, and recovers where there is no trusted row. ERR_OFFLINE, with a sentence for people, where the log must not be used as it is
+ * (damage in the middle, something missing below the recovery point); ERR_IO, ERR_NO_MEMORY. */
+int log_open(struct log **out, const struct log_open *o, struct err *e);
+/* appender. Before it is freed in good order: everything is on disk, and the producer snapshot where the log changed. */
+int log_settle(struct log *l, struct err *e);
+/* Frees without writing anything. NULL is fine. */
+void log_free(struct log *l);
+
+struct log_shape *log_shape_take(struct log *l);
+void log_shape_drop(struct log *l, struct log_shape *s);
+void log_set_limits(struct log *l, const struct log_limits *limits); /* appender */
+
+/* ---- writing: appender ---- */
+
+/* Appends whole sets in order, all or nothing of each: *done_sets tells how many are in the log, also on error; base_offset[i] is where set i
+ * begins. committed: the records are visible as soon as they are written, so the view is projected along. */
+int log_append(struct log *l, struct record_set *const *sets, size_t n, int32_t leader_epoch, bool committed, int64_t *base_offset, size_t *done_sets, struct err *e);
+
+/* Begins a new segment if the active one is not empty. */
+int log_roll(struct log *l, struct err *e);
+
+/* The last stable offset as far as the log knows: the first offset of an open transaction, else the LEO. */
+int64_t log_last_stable(const struct log *l);
+
+/* Projects the view up to `offset` (a batch boundary, at most the last stable offset). */
+int log_project(struct log *l, int64_t offset, struct err *e);
+
+/* The log starts at (offset, position) from now on; both were made durable by the caller. Whole segments below go to .deleted. */
+int log_set_start(struct log *l, int64_t offset, int64_t position, struct err *e);
+/* Removes the .deleted files there are. */
+int log_remove_deleted(struct log *l, struct err *e);
+
+/* What the partition-state-checkpoint keeps of it; the caller adds names and visible end. */
+void log_describe(struct log *l, struct partition_row *row);
+
+/* ---- any thread ---- */
+
+/* Everything below `offset` is on disk when it returns; notes it as flushed. */
+int log_flush(struct log *l, int64_t offset, struct err *e);
+
+/* The segment that holds `offset` (or the last one before it), referenced. */
+struct segment *log_segment_of(struct log_shape *s, int64_t offset);
+/* The index in the shape of the segment whose view holds `position`; -1 with an error. */
+ssize_t log_segment_at_position(struct log *l, struct log_shape *s, int64_t position, struct err *e);
+
+/* Whether the batch belongs to an aborted transaction. */
+bool log_is_aborted(const struct log_shape *s, const struct batch *b);
+
+/* Makes sure a sealed segment has a usable .view, and any segment a known first position; index: its place in the shape. The view of
+ * the active segment is the appender's to rebuild: readers scan from its start meanwhile. */
+int log_need_view(struct log *l, struct log_shape *s, size_t index, struct err *e);
+/* appender. The same for the active segment, which is pinned. */
+int log_rebuild_active_view(struct log *l, struct segment *s, struct err *e);
+/* At the end of recovery: makes the view of every segment that has none and finds where the last one ends; view_offset is set. */
+int log_rebuild_views(struct log *l, struct err *e);
+
+/* The view's position behind segment `index`, whose first position is known. For recovery. */
+int log_end_position(struct log *l, size_t index, int64_t *position, struct err *e);
+
+/* ---- recover.c, for log_open ---- */
+int log_recover(struct log *l, const struct log_open *o, struct err *e);
+
+/* ---- retention.c ---- */
+
+struct retention { int64_t ms, bytes; }; /* retention.ms, retention.bytes; -1: no bound */
+/* appender. The offset that the log may start at by time and size, at most `limit_offset` (the visible end); the start as it is where nothing is to go. An
+ * active segment that is too old is rolled. */
+int log_retention(struct log *l, const struct retention *r, int64_t now_ms, int64_t limit_offset, int64_t *new_start, struct err *e);
+
+#endif

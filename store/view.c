@@ -1,0 +1,167 @@
+#include "store/view.h"
+
+#include <inttypes.h>
+
+#include "store/buf.h"
+#include "store/io.h"
+
+enum { VIEW_MAGIC = 0x53505657, CRC_AT = 20, HEADER_CRC_AT = 24 };
+
+/* ---- entries ---- */
+
+static uint32_t entry_crc(int64_t base_offset, uint32_t number, const uint8_t *entry)
+{
+	uint8_t salt[12];
+	be64_put(salt, (uint64_t)base_offset);
+	be32_put(salt + 8, number);
+	return crc32c(crc32c(0, salt, sizeof salt), entry, CRC_AT);
+}
+
+static void put_entry(uint8_t *p, const struct view *v, uint32_t number, const struct view_entry *entry)
+{
+	be64_put(p, (uint64_t)entry->position);
+	be32_put(p + 8, (uint32_t)(entry->offset - v->base_offset));
+	be32_put(p + 12, entry->batch_position);
+	be32_put(p + 16, entry->byte_in_batch);
+	be32_put(p + CRC_AT, entry_crc(v->base_offset, number, p));
+}
+
+/* 1, or ERR_CORRUPT. */
+int view_entry_at(const struct view *v, uint32_t i, struct view_entry *found)
+{
+	const uint8_t *p = entries_at(&v->e, i);
+	if (be32_get(p + CRC_AT) != entry_crc(v->base_offset, i, p))
+		return ERR_CORRUPT;
+	*found = (struct view_entry){
+		.position = (int64_t)be64_get(p), .offset = v->base_offset + be32_get(p + 8), .batch_position = be32_get(p + 12), .byte_in_batch = be32_get(p + 16)};
+	return 1;
+}
+
+int view_last(const struct view *v, struct view_entry *found)
+{
+	uint32_t n = entries_count(&v->e);
+	return n ? view_entry_at(v, n - 1, found) : 0;
+}
+
+/* ---- opening ---- */
+
+static int check_header(const struct view *v, const char *path, struct err *e)
+{
+	const uint8_t *h = v->e.map;
+	if (be32_get(h) != VIEW_MAGIC || be32_get(h + HEADER_CRC_AT) != crc32c(0, h, HEADER_CRC_AT) || be32_get(h + 28) != 0)
+		return err_set(e, ERR_CORRUPT, "%s: its header is damaged", path);
+	if (be16_get(h + 4) > VIEW_VERSION)
+		return err_set(e, ERR_VERSION, "%s has version %u, this spoolfs knows %d", path, be16_get(h + 4), VIEW_VERSION);
+	if (be16_get(h + 6) != VIEW_ENTRY_BYTES || (int64_t)be64_get(h + 8) != v->base_offset)
+		return err_set(e, ERR_CORRUPT, "%s: its header is not that of this segment", path);
+	return 0;
+}
+
+int view_open(struct view *v, const char *path, int64_t base_offset, bool writable, size_t reserve_bytes, struct err *e)
+{
+	struct view_entry last;
+	*v = (struct view){.base_offset = base_offset};
+	int rc = entries_open(&v->e, path, writable, false, VIEW_HEADER_BYTES, VIEW_ENTRY_BYTES, reserve_bytes, e);
+	if (rc < 0)
+		return rc;
+	rc = check_header(v, path, e);
+	if (rc == 0 && view_last(v, &last) < 0)
+		rc = err_set(e, ERR_CORRUPT, "%s: its last entry is damaged", path);
+	if (rc < 0) {
+		view_close(v);
+		return rc;
+	}
+	v->first_position = (int64_t)be64_get(v->e.map + 16);
+	return 0;
+}
+
+int view_create(struct view *v, const char *path, int64_t base_offset, int64_t first_position, size_t reserve_bytes, struct err *e)
+{
+	uint8_t h[VIEW_HEADER_BYTES] = {0};
+	be32_put(h, VIEW_MAGIC);
+	be16_put(h + 4, VIEW_VERSION);
+	be16_put(h + 6, VIEW_ENTRY_BYTES);
+	be64_put(h + 8, (uint64_t)base_offset);
+	be64_put(h + 16, (uint64_t)first_position);
+	be32_put(h + HEADER_CRC_AT, crc32c(0, h, HEADER_CRC_AT));
+	int sys = io_replace_file(path, h, sizeof h, false);
+	if (sys < 0)
+		return err_sys(e, sys, "cannot make %s", path);
+	return view_open(v, path, base_offset, true, reserve_bytes, e);
+}
+
+void view_close(struct view *v)
+{
+	entries_close(&v->e);
+}
+
+int view_append_many(struct view *v, const struct view_entry *entry, uint32_t n, struct err *e)
+{
+	enum { AT_ONCE = 64 };
+	uint8_t bytes[AT_ONCE * VIEW_ENTRY_BYTES];
+	uint32_t before = entries_count(&v->e);
+	int rc = 0;
+	for (uint32_t done = 0; done < n && rc == 0;) {
+		uint32_t k = 0, count = entries_count(&v->e);
+		for (; k < AT_ONCE && done + k < n; k++)
+			put_entry(bytes + k * VIEW_ENTRY_BYTES, v, count + k, &entry[done + k]);
+		rc = entries_append_many(&v->e, bytes, k, e);
+		done += k;
+	}
+	if (rc < 0)
+		entries_truncate(&v->e, before, NULL);
+	return rc;
+}
+
+int view_append(struct view *v, const struct view_entry *entry, struct err *e)
+{
+	return view_append_many(v, entry, 1, e);
+}
+
+/* ---- finding ---- */
+
+static int64_t key_at(const struct view *v, uint32_t i, bool by_offset)
+{
+	const uint8_t *p = entries_at(&v->e, i);
+	return by_offset ? v->base_offset + be32_get(p + 8) : (int64_t)be64_get(p);
+}
+
+/* Damage may lead the search astray, but not past the check: the entry found and its right neighbour must be valid, in their places, and enclose
+ * what is looked for. */
+static int find(const struct view *v, int64_t key, bool by_offset, struct view_entry *found)
+{
+	uint32_t n = entries_count(&v->e), lo = 0, hi = n;
+	struct view_entry next;
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		if (key_at(v, mid, by_offset) <= key)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (lo < n && (view_entry_at(v, lo, &next) < 0 || (by_offset ? next.offset : next.position) <= key))
+		return ERR_CORRUPT;
+	if (lo == 0)
+		return 0;
+	if (view_entry_at(v, lo - 1, found) < 0 || (by_offset ? found->offset : found->position) > key)
+		return ERR_CORRUPT;
+	return 1;
+}
+
+int view_find_position(const struct view *v, int64_t position, struct view_entry *found)
+{
+	return find(v, position, false, found);
+}
+
+int view_find_offset(const struct view *v, int64_t offset, struct view_entry *found)
+{
+	return find(v, offset, true, found);
+}
+
+int view_truncate(struct view *v, uint32_t batch_position, struct err *e)
+{
+	uint32_t n = entries_count(&v->e);
+	while (n > 0 && be32_get(entries_at(&v->e, n - 1) + 12) >= batch_position)
+		n--;
+	return entries_truncate(&v->e, n, e);
+}

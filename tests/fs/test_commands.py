@@ -1,0 +1,770 @@
+"""The commands, as a user types them: what they print, how they end, on good input and bad."""
+
+import base64
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lib import kafka
+
+MANUAL = Path(__file__).resolve().parents[2] / "fs" / "man"
+COMMANDS = ["mount", "umount", "dump", "verify", "config"]
+
+
+@pytest.fixture
+def run(spoolfs):
+    """run("config", "--json") -> CompletedProcess with text; status= says how it must end (None: any way)."""
+    def call(*arguments, status=0, **options):
+        options = {"capture_output": True, "text": True, "timeout": 120} | options
+        done = subprocess.run([spoolfs, *map(str, arguments)], **options)
+        if status is not None:
+            assert done.returncode == status, f"{arguments}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+    return call
+
+
+@pytest.fixture(scope="module", params=["3.9", "4.1"])
+def recording(request, tmp_path_factory):
+    return kafka.Recording(f"kafka-{request.param}", tmp_path_factory.mktemp("recording"))
+
+
+@pytest.fixture(scope="module")
+def latest(tmp_path_factory):
+    return kafka.Recording(f"kafka-{kafka.LATEST}", tmp_path_factory.mktemp("recording"))
+
+
+@pytest.fixture
+def data(latest, tmp_path):
+    """A copy of Kafka's log directory, to be damaged: data("txn-0") has that partition and the checkpoints."""
+    def copy(*partitions):
+        to = tmp_path / "data"
+        to.mkdir()
+        for file in latest.log_dir.iterdir():
+            if file.is_file() or file.name in partitions:
+                (shutil.copy if file.is_file() else shutil.copytree)(file, to / file.name)
+        return to
+    return copy
+
+
+def change(path, at, to):
+    content = bytearray(path.read_bytes())
+    content[at:at + len(to)] = to
+    path.write_bytes(content)
+
+
+def flip(path, at):
+    change(path, at, bytes([path.read_bytes()[at] ^ 1]))
+
+
+def logs(directory):
+    return sorted(directory.glob("*.log"))
+
+
+def value_of(text):
+    """A key or value as --records prints it, as bytes."""
+    if isinstance(text, dict):
+        return base64.b64decode(text["base64"])
+    return None if text is None else text.encode()
+
+
+# The program
+
+def test_version(run):
+    assert re.fullmatch(r"spoolfs \d+\.\d+\.\d+\n", run("--version").stdout)
+    assert run("mount", "--version").stdout == run("--version").stdout
+
+
+def test_help_names_every_command_and_each_has_its_own(run):
+    text = run("--help").stdout
+    for command in COMMANDS:
+        assert f"  {command} " in text
+        own = run(command, "--help").stdout
+        assert own.startswith(f"Usage: spoolfs {command} ")
+        assert f"spoolfs-{command}(1)" in own or command == "umount" or command == "config"
+
+
+@pytest.mark.parametrize("arguments", [[], ["mout", "x"], ["mount"], ["mount", "a", "b"], ["mount", "--nonsense", "a"], ["umount"], ["umount", "a", "b"],
+                                       ["umount", "--timeout", "x", "a"], ["dump"], ["verify"], ["config", "--nonsense"]])
+def test_wrong_usage_is_2(run, arguments):
+    done = run(*arguments, status=2)
+    assert done.stdout == "" and "spoolfs" in done.stderr
+
+
+def test_an_unknown_command_is_told_what_there_is(run):
+    text = run("mout", "/tmp", status=2).stderr
+    assert "'mout'" in text
+    assert all(command in text for command in COMMANDS)
+
+
+def test_output_that_cannot_be_written_is_an_error(run):
+    with open("/dev/full", "w") as full:
+        done = run("config", status=1, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert "No space left" in done.stderr
+
+
+# The manual
+
+def pages():
+    return sorted(MANUAL.glob("*.1"), key=lambda page: page.stem)
+
+
+def test_every_command_has_a_page():
+    assert [page.stem for page in pages()] == sorted(["spoolfs"] + [f"spoolfs-{command}" for command in COMMANDS])
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_the_pages_are_well_formed(page):
+    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True)
+    assert lint.returncode == 0, lint.stdout
+
+
+def test_the_page_of_the_properties_is_well_formed_and_complete(run, tmp_path):
+    page = tmp_path / "spoolfs.properties.5"
+    page.write_text(run("config", "--man").stdout)
+    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True)
+    assert lint.returncode == 0, lint.stdout
+    text = subprocess.run(["mandoc", "-T", "ascii", page], capture_output=True, text=True, check=True).stdout
+    text = re.sub(".\b", "", text)
+    for row in json.loads(run("config", "--json").stdout):
+        assert row["name"] in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_pages_name_every_option(run, command):
+    options = set(re.findall(r"--([a-z]+)", run(command, "--help").stdout)) - {"help", "usage", "version"}
+    page = (MANUAL / f"spoolfs-{command}.1").read_text().replace("\\-", "-")
+    assert not [option for option in options if f"--{option}" not in page]
+
+
+# config
+
+def test_config_lists_every_property(run):
+    rows = json.loads(run("config", "--json").stdout)
+    names = [row["name"] for row in rows]
+    assert {"log.segment.bytes", "segment.bytes", "retention.ms", "acks", "num.partitions"} <= set(names)
+    assert not [name for name in names if name.startswith("spoolfs.")], "what is hidden stays hidden"
+    text = run("config").stdout
+    assert text.index("BROKER") < text.index("\nTOPIC")
+    for row in rows:
+        assert re.search(rf"^{re.escape(row['name'])} ", text, re.M), row["name"]
+        assert row["help"] and row["type"] and row["scope"]
+
+
+def test_config_of_some(run):
+    done = run("config", "segment.bytes", "log.segment.bytes")
+    assert re.findall(r"^(\S+)  ", done.stdout, re.M) == ["NAME", "log.segment.bytes", "NAME", "segment.bytes"]
+    assert [row["name"] for row in json.loads(run("config", "--json", "acks").stdout)] == ["acks"]
+
+
+def test_config_of_an_unknown_name_gives_the_nearest(run):
+    done = run("config", "segment.byte", status=2)
+    assert done.stdout == "" and "segment.byte" in done.stderr and "segment.bytes" in done.stderr
+
+
+# dump
+
+def test_dump_gives_every_record(run, recording):
+    partitions = {}
+    for record in recording.expected():
+        partitions.setdefault(f"{record.topic}-{record.partition}", []).append(record)
+    for name, expected in partitions.items():
+        lines = run("dump", "--records", recording.log_dir / name).stdout.splitlines()
+        found = {row["offset"]: row for row in map(json.loads, lines)}
+        assert sorted(found) == [json.loads(line)["offset"] for line in lines]
+        for record in expected:
+            row = found[record.offset]
+            assert row["timestamp"] == record.timestamp
+            assert value_of(row["key"]) == record.key and value_of(row["value"]) == record.value
+            assert [(header["key"], value_of(header["value"])) for header in row["headers"]] == [tuple(header) for header in record.headers]
+
+
+def test_dump_gives_every_batch(run, recording):
+    text = run("dump", recording.log_dir / "txn-0").stdout
+    assert "damaged" not in text
+    for log in logs(recording.log_dir / "txn-0"):
+        content, at = log.read_bytes(), 0
+        lines = [line for line in run("dump", log).stdout.splitlines()]
+        for line in lines:
+            base, length = struct.unpack_from(">qi", content, at)
+            assert line.startswith(f"base={base} ") and f" position={at} size={length + 12} " in line and line.endswith(" crc=ok")
+            at += length + 12
+        assert at == len(content)
+
+
+def test_dump_shows_control_records(run, latest):
+    rows = [json.loads(line) for line in run("dump", "-r", latest.log_dir / "txn-0").stdout.splitlines()]
+    control = [row for row in rows if "control" in row]
+    assert {row["control"] for row in control} == {"commit", "abort"}
+    assert all(row["producer"] >= 0 and row["coordinator_epoch"] >= 0 for row in control)
+    metadata = run("dump", "-r", latest.log_dir / "__cluster_metadata-0").stdout
+    assert '"control":"leader-change"' in metadata
+
+
+def test_dump_gives_the_entries_of_all_other_files(run, latest):
+    directory = latest.log_dir / "txn-0"
+    for file in sorted(directory.glob("*.index")):
+        expected = [f"last={int(file.stem) + offset} position={position}" for offset, position in struct.iter_unpack(">ii", file.read_bytes())]
+        assert run("dump", file).stdout.splitlines() == expected
+    for file in sorted(directory.glob("*.timeindex")):
+        offsets = [int(file.stem) + offset for _, offset in struct.iter_unpack(">qi", file.read_bytes())]
+        assert [int(line.split("last=")[1]) for line in run("dump", file).stdout.splitlines()] == offsets
+    for file in sorted(directory.glob("*.txnindex")):
+        expected = [f"producer={producer} first={first} last={last} last_stable={stable}"
+                    for _, producer, first, last, stable in struct.iter_unpack(">hqqqq", file.read_bytes())]
+        assert expected and run("dump", file).stdout.splitlines() == expected
+    snapshots = sorted(directory.glob("*.snapshot"))
+    assert snapshots and all(run("dump", file) for file in snapshots)
+    assert run("dump", directory / "leader-epoch-checkpoint").stdout == "epoch=0 start=0\n"
+    assert re.search(r"^txn-0 offset=\d+$", run("dump", latest.log_dir / "recovery-point-offset-checkpoint").stdout, re.M)
+    assert run("dump", latest.log_dir / "meta.properties").stdout == (latest.log_dir / "meta.properties").read_text()
+    everything = run("dump", directory).stdout
+    assert all(f"== {file}\n" in everything for file in directory.iterdir())
+
+
+def test_dump_goes_on_behind_damage(run, data):
+    log = logs(data("codec-none-0") / "codec-none-0")[0]
+    whole = run("dump", "-r", log).stdout.splitlines()
+    batches = run("dump", log).stdout.splitlines()
+    position, size = map(int, re.search(r"position=(\d+) size=(\d+)", batches[1]).groups())
+    lost = range(*(int(number) for number in re.match(r"base=(\d+) last=(\d+)", batches[1]).groups()))
+    for at in (0, 8, 16, 17, 30, 61, size - 1):  # offset, length, magic, crc, attributes, records
+        original = log.read_bytes()
+        flip(log, position + at)
+        if at:
+            done = run("dump", log, status=1)
+            assert f"damaged position={position} size={size}: " in done.stdout
+            rows = [json.loads(line) for line in run("dump", "-r", log, status=1).stdout.splitlines()]
+            assert [row["damaged"]["position"] for row in rows if "damaged" in row] == [position]
+            kept = [row["offset"] for row in rows if "damaged" not in row]
+            assert kept == [json.loads(line)["offset"] for line in whole if json.loads(line)["offset"] not in (*lost, lost.stop)]
+        log.write_bytes(original)
+
+
+def test_dump_says_where_a_log_is_torn(run, data):
+    log = logs(data("codec-none-0") / "codec-none-0")[0]
+    batches = run("dump", log).stdout.splitlines()
+    log.write_bytes(log.read_bytes()[:-1])
+    position = int(re.search(r"position=(\d+)", batches[-1]).group(1))
+    lines = run("dump", log, status=1).stdout.splitlines()
+    assert lines[:-1] == batches[:-1] and lines[-1].startswith(f"damaged position={position} ")
+
+
+def test_dump_reports_damage_in_other_files(run, data):
+    directory = data("txn-0") / "txn-0"
+    for pattern, at in (("*.snapshot", 7), ("*.txnindex", 0)):
+        file = sorted(directory.glob(pattern))[0]
+        flip(file, at)
+        assert run("dump", file, status=1).stdout.startswith("damaged")
+    index = max(directory.glob("*.index"), key=lambda file: file.stat().st_size)
+    index.write_bytes(index.read_bytes()[:-1])
+    assert run("dump", index, status=1).stdout.startswith("damaged")
+    assert "damaged" in run("dump", directory, status=1).stdout
+
+
+@pytest.mark.parametrize("what", ["missing.log", "unknown.txt", "empty-directory"])
+def test_dump_of_what_is_no_log_is_2(run, tmp_path, what):
+    path = tmp_path / what
+    if what.startswith("empty"):
+        path.mkdir()
+    elif what.startswith("unknown"):
+        path.write_text("x")
+    done = run("dump", path, status=2)
+    assert done.stdout == "" and str(path) in done.stderr
+
+
+def test_dump_survives_any_bytes(run, data, build):
+    log = logs(data("codec-zstd-0") / "codec-zstd-0")[0]
+    original = log.read_bytes()
+    for seed in range(40 if build == "plain" else 15):
+        content = bytearray(original)
+        for step in range(seed + 1):
+            at = hash((seed, step, 1)) % len(content)
+            content[at] = hash((seed, step, 2)) % 256
+        log.write_bytes(content)
+        for records in ([], ["--records"]):
+            done = run("dump", *records, log, status=None, text=False)
+            assert done.returncode in (0, 1) and done.stderr == b""
+
+
+# verify
+
+def test_verify_accepts_what_kafka_wrote(run, recording):
+    done = run("verify", recording.log_dir)
+    assert re.fullmatch(r"(note: .*\n)*\d+ partitions, \d+ segments, \d+ bytes: 0 faults\n", done.stdout)
+    assert done.stderr == "", "no bar where there is no terminal"
+
+
+def test_verify_finds_what_a_killed_kafka_leaves(run, tmp_path):
+    killed = kafka.Recording("kafka-4.1-killed", tmp_path)
+    text = run("verify", killed.log_dir, status=1).stdout
+    assert "00040.index" in text and "00040.timeindex" in text and ".log" not in text
+
+
+def faults(run, data):
+    return [line for line in run("verify", data, status=1).stdout.splitlines()[:-1] if not line.startswith("note: ")]
+
+
+def damage_log(directory):
+    flip(logs(directory)[0], 100)
+    return ["00000.log: position 0: "]
+
+
+def damage_tail(directory):
+    log = logs(directory)[-1]
+    log.write_bytes(log.read_bytes()[:-5])
+    return [f"{log.name}: position ", "up to the end of the file"]
+
+
+def lose_segment(directory):
+    name = logs(directory)[1].stem
+    for file in directory.glob(f"{name}.*"):
+        file.unlink()
+    return [f"offsets {int(name)} to "]
+
+
+def lose_first_batch(directory):
+    log = logs(directory)[1]
+    content = log.read_bytes()
+    log.write_bytes(content[struct.unpack_from(">i", content, 8)[0] + 12:])
+    for file in (log.with_suffix(".index"), log.with_suffix(".timeindex")):
+        file.write_bytes(b"")
+    return [f"{log.name}: position 0: offsets {int(log.stem)} to "]
+
+
+def lose_index(directory):
+    logs(directory)[0].with_suffix(".index").unlink()
+    return ["00000.index: "]
+
+
+def zeros_in_index(directory):
+    index = logs(directory)[0].with_suffix(".index")
+    index.write_bytes(index.read_bytes() + bytes(8))
+    return ["00000.index: entry "]
+
+
+def wrong_index(directory):
+    flip(logs(directory)[0].with_suffix(".index"), 3)
+    return ["00000.index: entry 0: "]
+
+
+def wrong_times(directory):
+    times = max(directory.glob("*.timeindex"), key=lambda file: file.stat().st_size)
+    flip(times, 7)
+    return [f"{times.name}: entry 0: timestamp "]
+
+
+def lose_abort(directory):
+    sorted(directory.glob("*.txnindex"))[0].unlink()
+    return ["is in no .txnindex"]
+
+
+def wrong_abort(directory):
+    flip(sorted(directory.glob("*.txnindex"))[0], 25)
+    return [": there is no such marker in the log"]
+
+
+def wrong_snapshot(directory):
+    flip(sorted(directory.glob("*.snapshot"))[0], 10)
+    return [".snapshot"]
+
+
+def wrong_epochs(directory):
+    (directory / "leader-epoch-checkpoint").write_text("0\n1\n7 0\n")
+    return [" has leader epoch 0, leader-epoch-checkpoint says 7"]
+
+
+def broken_epochs(directory):
+    (directory / "leader-epoch-checkpoint").write_text("nonsense")
+    return ["leader-epoch-checkpoint"]
+
+
+def broken_metadata(directory):
+    (directory / "partition.metadata").write_text("nonsense")
+    return ["partition.metadata"]
+
+
+def broken_checkpoint(directory):
+    (directory.parent / "recovery-point-offset-checkpoint").write_text("0\n2\ntxn 0 1\n")
+    return ["recovery-point-offset-checkpoint"]
+
+
+def recovery_point_past_the_end(directory):
+    (directory.parent / "recovery-point-offset-checkpoint").write_text(f"0\n1\n{directory.name.replace('-', ' ')} 1000000\n")
+    return ["offsets up to 1000000 were on disk"]
+
+
+@pytest.mark.parametrize("damage", [damage_log, damage_tail, lose_segment, lose_first_batch, lose_index, zeros_in_index, wrong_index, wrong_times, lose_abort, wrong_abort,
+                                    wrong_snapshot, wrong_epochs, broken_epochs, broken_metadata, broken_checkpoint, recovery_point_past_the_end],
+                         ids=lambda damage: damage.__name__)
+def test_verify_finds(run, data, damage):
+    to = data("txn-0")
+    run("verify", to)
+    expected = damage(to / "txn-0")
+    lines = faults(run, to)
+    assert any(all(text in line for text in expected) for line in lines), lines
+    assert all(line.startswith(str(to)) for line in lines)
+
+
+def test_verify_bounds_what_it_says_of_one_file(run, data):
+    to = data("txn-0")
+    index = logs(to / "txn-0")[0].with_suffix(".index")
+    index.write_bytes(struct.pack(">ii", 5, 1) * 1000)
+    lines = run("verify", to, status=1).stdout.splitlines()
+    assert len(lines) < 10 and "entries are not checked" in lines[-2]
+    log = logs(to / "txn-0")[0]
+    content = log.read_bytes()
+    log.write_bytes(content[:struct.unpack_from(">i", content, 8)[0] + 12] * 200)
+    lines = run("verify", to, status=1).stdout.splitlines()
+    assert 50 < len(lines) < 70 and any(re.search("and [0-9]+ more faults$", line) for line in lines)
+
+
+def test_verify_names_foreign_files_but_does_not_count_them(run, data):
+    to = data("txn-0")
+    (to / "lost+found").mkdir()
+    (to / "txn-0" / "README").write_text("x")
+    text = run("verify", to).stdout
+    assert f"note: {to}/lost+found: " in text and f"note: {to}/txn-0/README: " in text
+
+
+def test_verify_refuses_what_is_in_use(run, data):
+    to = data("txn-0")
+    with open(to / ".lock", "w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        done = run("verify", to, status=2)
+    assert done.stdout == "" and f"process {os.getpid()}" in done.stderr
+
+
+def test_verify_of_what_is_not_there_is_2(run, tmp_path):
+    assert str(tmp_path / "no") in run("verify", tmp_path / "no", status=2).stderr
+
+
+def test_verify_changes_nothing(run, recording):
+    def state():
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in recording.log_dir.rglob("*")}
+    before = state()
+    run("verify", recording.log_dir)
+    assert state() == before
+
+
+# mount and umount
+
+
+def pid_of(directory):
+    return int(os.getxattr(directory, "user.spoolfs.pid"))
+
+
+def mounted(directory):
+    return any(line.split()[4] == str(directory) for line in open("/proc/self/mountinfo"))
+
+
+def ended(pid, seconds=30):
+    """Whether the process is gone, or becomes so; one that nobody has waited for is, with its last thread."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1:
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Where a test mounts: place / "mnt" of the messages in place / "data". What is left mounted is taken away."""
+    yield tmp_path
+    left = [Path(line.split()[4]) for line in open("/proc/self/mountinfo") if f" {tmp_path}/" in line]
+    pids = []
+    for directory in left:
+        try:
+            pids.append(pid_of(directory))
+        except OSError:
+            pass
+        subprocess.run(["umount", "--lazy", directory], check=True)
+    for pid in pids:
+        if not ended(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def mount(run, place):
+    """mount("-o", "ro") mounts place / "data" at place / "mnt" and returns that."""
+    def call(*options, **how):
+        run("mount", "-d", place / "data", *options, place / "mnt", **how)
+        return place / "mnt"
+    return call
+
+
+def test_mount_append_umount(run, mount, place):
+    mnt = mount()
+    (mnt / "t").mkdir()
+    with open(mnt / "t" / "0", "a") as file:
+        file.write("hello\n")
+    pid = pid_of(mnt)
+    done = run("umount", mnt)
+    assert done.stdout == "" and done.stderr == ""
+    assert ended(pid, 0.5) and not mounted(mnt)
+    assert run("dump", "-r", place / "data" / "t-0").stdout.startswith('{"offset":0,')
+    assert run("verify", place / "data").stdout.endswith(": 0 faults\n")
+    assert (mount() / "t" / "0").read_text() == "hello\n"
+
+
+def test_mount_returns_although_someone_reads_its_output(mount):
+    """As in $(spoolfs mount DIR): the daemon must not keep the pipe open."""
+    start = time.monotonic()
+    mount()
+    assert time.monotonic() - start < 20
+
+
+def test_the_daemon_keeps_no_directory_busy(run, mount, place):
+    mnt = mount(cwd=place)
+    assert os.readlink(f"/proc/{pid_of(mnt)}/cwd") == "/"
+
+
+def test_paths_may_be_relative(run, place):
+    run("mount", "-d", "data", "mnt", cwd=place)
+    (place / "mnt" / "t").mkdir()
+    assert (place / "data" / "t-0").is_dir()
+    run("umount", "mnt", cwd=place)
+
+
+@pytest.mark.parametrize("home", ["xdg", "home"])
+def test_the_default_of_a_user_is_in_the_home_directory(spoolfs, place, home):
+    """The directory is made before the mount is tried, which needs no permission to mount."""
+    os.chmod(place, 0o777)
+    (place / "mnt").mkdir()
+    (place / "home").mkdir()
+    for directory in ("mnt", "home"):
+        os.chown(place / directory, 65534, 65534)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(place / "home")}
+    expected = place / "home" / ".local" / "share" / "spoolfs"
+    if home == "xdg":
+        environment["XDG_DATA_HOME"] = str(place / "home" / "xdg")
+        expected = place / "home" / "xdg" / "spoolfs"
+    parents = [parent for parent in place.parents if not parent.stat().st_mode & 0o001]
+    for parent in parents:
+        os.chmod(parent, parent.stat().st_mode | 0o001)
+    subprocess.run([spoolfs, "mount", place / "mnt"], env=environment, user=65534, group=65534, extra_groups=[], capture_output=True, timeout=60)
+    assert expected.is_dir() and expected.stat().st_mode & 0o777 == 0o700
+
+
+def refused(run, place, *arguments, status=1):
+    done = run("mount", *arguments, status=status)
+    assert done.stdout == "" and not mounted(arguments[-1])
+    assert done.stderr.startswith("spoolfs mount: ") and done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("option, expected", [
+    ("segment.byts=1", "segment.byts"),
+    ("log.segment.bytes=1", "allowed is"),
+    ("log.segment.bytes=many", "a plain number"),
+    ("segment.bytes=1000000", "log.segment.bytes"),
+    ("acks=2", "1,all"),
+    ("allow_othr", "allow_othr"),
+    ('log.dirs="/a', "quote"),
+    ("config=/nonexistent", "/nonexistent"),
+])
+def test_a_bad_option_is_named_before_anything_is_touched(run, place, option, expected):
+    text = refused(run, place, "-d", place / "data", "-o", option, place / "mnt")
+    assert expected in text
+    assert list(place.iterdir()) == []
+
+
+def test_a_bad_properties_file_is_named_with_its_line(run, place):
+    file = place / "spoolfs.properties"
+    file.write_text("# all is well\nlog.segment.bytes=1048576\nlog.segment.byts=1\n")
+    text = refused(run, place, "-d", place / "data", "-c", file, place / "mnt")
+    assert f"{file}, line 3" in text and "log.segment.bytes" in text
+    assert "no.such" in refused(run, place, "-c", place / "no.such", place / "mnt")
+
+
+def test_options_win_over_files_and_may_be_joined(mount, place):
+    file = place / "spoolfs.properties"
+    file.write_text("num.partitions=3\nlog.segment.bytes=1048576\n")
+    mnt = mount("-o", "num.partitions=2,nofail,x-systemd.automount,comment=why", "-c", file)
+    (mnt / "t").mkdir()
+    assert sorted(os.listdir(mnt / "t")) == ["0", "1"]
+    assert "1048576" in (mnt / "t" / ".config").read_text()
+
+
+def test_a_comma_between_quotes_belongs_to_the_value(mount, place):
+    mnt = mount("-o", f'log.dirs="{place}/data,{place}/more",num.partitions=2')
+    (mnt / "t").mkdir()
+    assert sorted(path.name for directory in ("data", "more") for path in (place / directory).glob("t-*")) == ["t-0", "t-1"]
+
+
+def test_a_read_only_mount_cannot_be_written(run, mount):
+    mnt = mount()
+    (mnt / "t").mkdir()
+    (mnt / "t" / "0").open("a").write("x\n")
+    run("umount", mnt)
+    mount("-o", "ro")
+    assert (mnt / "t" / "0").read_text() == "x\n"
+    with pytest.raises(OSError) as failure:
+        (mnt / "t" / "0").open("a")
+    assert failure.value.errno == 30  # EROFS
+
+
+def test_a_mount_point_is_made_but_not_its_parents(run, mount, place):
+    assert mount().is_dir()
+    assert "no/such" in refused(run, place, "-d", place / "data2", place / "no" / "such" / "mnt")
+
+
+def test_a_mount_point_that_holds_files_is_refused(run, place):
+    (place / "mnt").mkdir()
+    (place / "mnt" / "file").touch()
+    assert str(place / "mnt") in refused(run, place, "-d", place / "data", place / "mnt")
+    assert not (place / "data").exists()
+    assert "file" in refused(run, place, "-d", place / "data", place / "mnt" / "file")
+
+
+def test_the_mount_point_and_the_messages_may_not_lie_in_each_other(run, place):
+    for data, mnt in (("mnt", "mnt"), ("mnt/data", "mnt"), ("data", "data/mnt")):
+        (place / "data").mkdir(exist_ok=True)
+        assert "must not lie in each other" in refused(run, place, "-d", place / data, place / mnt)
+
+
+def test_the_messages_need_a_directory(run, place):
+    (place / "file").touch()
+    assert "not a directory" in refused(run, place, "-d", place / "file", place / "mnt").lower()
+    assert f"{place}/no/data" in refused(run, place, "-d", place / "no" / "data", place / "mnt")
+
+
+def test_a_second_mount_is_refused_with_the_pid_of_the_first(run, mount, place):
+    mnt = mount()
+    text = run("mount", "-d", place / "data", place / "mnt2", status=1).stderr
+    assert str(pid_of(mnt)) in text and str(mnt) in text
+    assert not mounted(place / "mnt2")
+    assert str(mnt) in run("mount", "-d", place / "data2", mnt, status=1).stderr
+
+
+def test_verify_and_a_mount_exclude_each_other(run, mount, place):
+    mnt = mount()
+    assert str(pid_of(mnt)) in run("verify", place / "data", status=2).stderr
+
+
+def test_in_the_foreground_a_signal_ends_it_cleanly(spoolfs, run, place):
+    for how in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        daemon = subprocess.Popen([spoolfs, "mount", "-f", "-d", place / "data", place / "mnt"], stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 30
+        while not mounted(place / "mnt") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert pid_of(place / "mnt") == daemon.pid
+        (place / "mnt" / f"t{how.value}").mkdir()
+        daemon.send_signal(how)
+        _, errors = daemon.communicate(timeout=30)
+        assert daemon.returncode == 0, errors
+        assert not mounted(place / "mnt")
+    assert run("verify", place / "data").stdout.startswith("3 partitions")
+
+
+def test_umount_of_a_mount_in_use_names_who_uses_it(run, mount, place):
+    mnt = mount()
+    (mnt / "t").mkdir()
+    user = subprocess.Popen(["sleep", "100"], cwd=mnt / "t")
+    try:
+        text = run("umount", mnt, status=1).stderr
+        assert f"process {user.pid} (sleep)" in text and str(mnt) in text
+        assert mounted(mnt)
+    finally:
+        user.kill()
+        user.wait()
+    with open(mnt / "t" / "0", "a"):
+        assert f"process {os.getpid()} (" in run("umount", mnt, status=1).stderr
+    run("umount", mnt)
+
+
+def test_umount_of_what_is_no_spoolfs_mount(run, mount, place):
+    assert "not a spoolfs mount" in run("umount", place, status=1).stderr
+    assert "cannot find" in run("umount", place / "no", status=1).stderr
+    mnt = mount()
+    (mnt / "t").mkdir()
+    assert str(mnt) in run("umount", mnt / "t", status=1).stderr
+    assert mounted(mnt)
+
+
+def test_umount_detaches_a_dead_mount(run, mount):
+    mnt = mount()
+    pid = pid_of(mnt)
+    os.kill(pid, signal.SIGKILL)
+    assert ended(pid)
+    assert "detached" in run("umount", mnt).stdout
+    assert not mounted(mnt)
+
+
+def test_mount_takes_the_place_of_a_dead_mount(run, mount):
+    mnt = mount()
+    (mnt / "t").mkdir()
+    (mnt / "t" / "0").open("a").write("kept\n")
+    pid = pid_of(mnt)
+    os.kill(pid, signal.SIGKILL)
+    assert ended(pid)
+    mount()
+    assert (mnt / "t" / "0").read_text() == "kept\n"
+
+
+def test_umount_tells_when_the_daemon_does_not_end_in_time(run, mount):
+    mnt = mount()
+    pid = pid_of(mnt)
+    # a stopped daemon still answers while it is not stopped: it is stopped by a thread that waits for the unmount
+    stopper = subprocess.Popen(["sh", "-c", f"while mountpoint -q {mnt}; do :; done; kill -STOP {pid}"])
+    done = run("umount", "--timeout", "1", mnt, status=None)
+    stopper.wait()
+    if Path(f"/proc/{pid}").exists():
+        os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 0 or (done.returncode == 1 and f"process {pid}" in done.stderr)
+    assert ended(pid)
+
+
+# mount(8)
+
+@pytest.fixture
+def helper(spoolfs, place):
+    link = place / "mount.fuse.spoolfs"
+    link.symlink_to(spoolfs)
+
+    def call(*arguments, status=0):
+        done = subprocess.run([link, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+        assert done.returncode == status, done.stderr
+        return done
+    return call
+
+
+def test_the_helper_of_mount(helper, run, place):
+    mnt = place / "mnt"
+    mnt.mkdir()
+    helper(place / "data", mnt, "-o", "rw,nofail,num.partitions=2", "-t", "fuse.spoolfs")
+    (mnt / "t").mkdir()
+    assert sorted(os.listdir(mnt / "t")) == ["0", "1"] and (place / "data" / "t-0").exists()
+    run("umount", mnt)
+
+
+def test_the_helper_tells_failures_as_mount_wants_them(helper, place):
+    mnt = place / "mnt"
+    assert "nonsense" in helper(place / "data", mnt, "-o", "nonsense", status=32).stderr
+    assert helper(place / "data", status=1).stderr
+    helper(place / "data", mnt, "-f")
+    assert not mnt.exists() and not (place / "data").exists(), "-f only looks"
+
+
+def test_the_helper_can_be_sloppy(helper, run, place):
+    helper(place / "data", place / "mnt", "-s", "-o", "nonsense,no.such=1")
+    run("umount", place / "mnt")
+
+
+def test_libfuses_own_helper_finds_us_too(spoolfs, run, place):
+    """mount.fuse calls `spoolfs SOURCE DIR -o ...`, with the subtype as the program's name."""
+    subprocess.run([spoolfs, place / "data", place / "mnt", "-o", "rw,dev,suid"], check=True, timeout=60)
+    assert mounted(place / "mnt")
+    run("umount", place / "mnt")
