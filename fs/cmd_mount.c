@@ -115,29 +115,24 @@ static int data_dir(const char *given, char real[PATH_MAX], struct err *e)
 	return rc;
 }
 
-/* A daemon that looked for its messages in its own mount would wait for itself. */
+/* A daemon that looked for its messages in its own mount would wait for itself. The directory may still have to be made; where even its parent is
+ * missing, it is for others to say so. */
 static int check_apart(const char *data, const char *dir, struct err *e)
 {
-	if (strcmp(data, dir) != 0 && !mounts_is_below(data, dir) && !mounts_is_below(dir, data))
+	char real[PATH_MAX];
+	if (!realpath(data, real) && mounts_parent_path(data, real, NULL) < 0)
 		return 0;
-	return err_set(e, ERR_INVALID, "the messages (%s) and the mount point (%s) must not lie in each other; choose another -d DATA", data, dir);
+	if (strcmp(real, dir) != 0 && !mounts_is_below(real, dir) && !mounts_is_below(dir, real))
+		return 0;
+	return err_set(e, ERR_INVALID, "the messages (%s) and the mount point (%s) must not lie in each other; choose another -d DATA", real, dir);
 }
 
-/* The same for each further log directory. One that is to be made is where its parent is. */
 static int check_log_dirs(const struct conf *conf, const char *dir, struct err *e)
 {
-	char *list = strdup(conf_str(conf, "log.dirs")), *save, real[PATH_MAX];
+	char *list = strdup(conf_str(conf, "log.dirs")), *save;
 	int rc = list ? 0 : err_set(e, ERR_NO_MEMORY, "no memory");
-	for (char *item = rc == 0 ? strtok_r(list, ", ", &save) : NULL; item && rc == 0; item = strtok_r(NULL, ", ", &save)) {
-		bool found = realpath(item, real);
-		char *slash = strrchr(item, '/');
-		if (!found && slash && slash != item) {
-			*slash = '\0';
-			found = realpath(item, real);
-		}
-		if (found)
-			rc = check_apart(real, dir, e);
-	}
+	for (char *item = rc == 0 ? strtok_r(list, ", ", &save) : NULL; item && rc == 0; item = strtok_r(NULL, ", ", &save))
+		rc = check_apart(item, dir, e);
 	free(list);
 	return rc;
 }
@@ -211,11 +206,12 @@ static int serve(struct mounting *m, const char *fuse_opts, struct err *e)
 	int rc = mount_prepare(a->dir, &real_dir, e);
 	if (rc < 0)
 		return rc;
-	rc = data_dir(a->data, m->data, e);
-	if (rc == 0)
-		rc = check_apart(m->data, real_dir, e);
+	if (a->data)
+		rc = check_apart(a->data, real_dir, e);
 	if (rc == 0)
 		rc = check_log_dirs(a->conf, real_dir, e);
+	if (rc == 0 && (rc = data_dir(a->data, m->data, e)) == 0)
+		rc = check_apart(m->data, real_dir, e);
 	if (rc < 0)
 		goto done;
 	raise_open_files();

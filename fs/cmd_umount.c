@@ -79,7 +79,7 @@ static void who_uses(const char *dir, char *text, size_t size)
 	DIR *proc = opendir("/proc");
 	text[0] = '\0';
 	for (struct dirent *entry; proc && (entry = readdir(proc));) {
-		if (!isdigit((unsigned char)entry->d_name[0]) || !process_is_in(entry->d_name, dir))
+		if (!isdigit((unsigned char)entry->d_name[0]) || atoi(entry->d_name) == getpid() || !process_is_in(entry->d_name, dir))
 			continue;
 		if (++count > USERS_SHOWN)
 			continue;

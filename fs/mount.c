@@ -37,29 +37,22 @@ static struct fuse_session *session; /* for the handler: there is one mount a pr
 static void on_signal(int signo)
 {
 	(void)signo;
-	if (session)
-		fuse_session_exit(session);
+	if (!session)
+		return;
+	fuse_session_exit(session);
 	alarm(1);
 }
 
-/* What was ignored (nohup) stays so. */
-static void catch_signals(struct sigaction old[END_SIGNALS + 1])
+/* What was ignored (nohup) stays so. The handlers stay to the end of the process: a second signal must not cut the clean stop short. */
+static void catch_signals(void)
 {
-	struct sigaction act = {.sa_handler = on_signal};
+	struct sigaction act = {.sa_handler = on_signal}, old;
 	for (int i = 0; i < END_SIGNALS; i++) {
-		sigaction(end_signals[i], NULL, &old[i]);
-		if (old[i].sa_handler != SIG_IGN)
+		sigaction(end_signals[i], NULL, &old);
+		if (old.sa_handler != SIG_IGN)
 			sigaction(end_signals[i], &act, NULL);
 	}
-	sigaction(SIGALRM, &act, &old[END_SIGNALS]);
-}
-
-static void restore_signals(const struct sigaction old[END_SIGNALS + 1])
-{
-	alarm(0);
-	for (int i = 0; i < END_SIGNALS; i++)
-		sigaction(end_signals[i], &old[i], NULL);
-	sigaction(SIGALRM, &old[END_SIGNALS], NULL);
+	sigaction(SIGALRM, &act, NULL);
 }
 
 /* ---- the session ---- */
@@ -115,11 +108,10 @@ static int serve(struct fuse_session *se, const struct conf *conf, const char *d
 
 static int mount_and_serve(struct fuse_session *se, const struct mount_options *o, struct ops *ops, struct err *e)
 {
-	struct sigaction old[END_SIGNALS + 1];
 	int rc = 0;
 	last_said[0] = '\0';
 	session = se;
-	catch_signals(old);
+	catch_signals();
 	if (fuse_session_mount(se, o->dir))
 		rc = err_set(e, ERR_DENIED, "cannot mount on %s: %s", o->dir, *last_said ? last_said : "see the message above");
 	else {
@@ -127,8 +119,8 @@ static int mount_and_serve(struct fuse_session *se, const struct mount_options *
 		ops_stop(ops);
 		fuse_session_unmount(se);
 	}
-	restore_signals(old);
 	session = NULL;
+	alarm(0);
 	return rc;
 }
 

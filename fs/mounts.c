@@ -59,13 +59,9 @@ int mounts_look_up(const char *path, struct mounts *m, struct err *e)
 	return 0;
 }
 
-int mounts_real_path(const char *dir, char path[PATH_MAX], struct err *e)
+int mounts_parent_path(const char *dir, char path[PATH_MAX], struct err *e)
 {
-	if (realpath(dir, path))
-		return 0;
-	if (errno != ENOTCONN && errno != EIO && errno != EACCES)
-		return err_sys(e, errno, "cannot find %s", dir);
-	char parent[PATH_MAX];
+	char parent[PATH_MAX], real[PATH_MAX];
 	size_t n = strlen(dir);
 	while (n > 1 && dir[n - 1] == '/')
 		n--;
@@ -73,11 +69,19 @@ int mounts_real_path(const char *dir, char path[PATH_MAX], struct err *e)
 	while (slash && dir[slash - 1] != '/')
 		slash--;
 	snprintf(parent, sizeof parent, "%.*s", slash ? (int)slash : 1, slash ? dir : ".");
-	char real[PATH_MAX];
 	if (!realpath(parent, real))
 		return err_sys(e, errno, "cannot find %s", parent);
 	int len = snprintf(path, PATH_MAX, "%s/%.*s", strcmp(real, "/") ? real : "", (int)(n - slash), dir + slash);
 	return len < PATH_MAX ? 0 : err_set(e, ERR_NAME, "%s: the path is too long", dir);
+}
+
+int mounts_real_path(const char *dir, char path[PATH_MAX], struct err *e)
+{
+	if (realpath(dir, path))
+		return 0;
+	if (errno != ENOTCONN && errno != EIO && errno != EACCES)
+		return err_sys(e, errno, "cannot find %s", dir);
+	return mounts_parent_path(dir, path, e);
 }
 
 extern char **environ;

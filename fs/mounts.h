@@ -20,7 +20,10 @@ struct mounts {
 /* Looks a real path up in the kernel's list, which answers for a dead mount too. */
 int mounts_look_up(const char *path, struct mounts *m, struct err *e);
 
-/* The real path of dir, although what is mounted there may be dead: then its parent is resolved and the last component kept. */
+/* The real path of dir's parent with the last component behind it, which need not be there. */
+int mounts_parent_path(const char *dir, char path[PATH_MAX], struct err *e);
+
+/* The real path of dir, although what is mounted there may be dead. */
 int mounts_real_path(const char *dir, char path[PATH_MAX], struct err *e);
 
 /* lazy: detached although in use. Users do it through fusermount3. ERR_BUSY: it is in use. */

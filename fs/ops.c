@@ -674,19 +674,20 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 {
 	struct ops *o = ops_of(req);
 	struct handle *h = handle_of(fi);
+	struct partition *p = h->node->partition;
 	struct err e = ERR_INIT;
 	struct writer *w;
 	(void)ino;
 	(void)datasync;
 	if (h->writer)
 		writer_fsync(h->writer, req);
-	else if (!h->reader)
+	else if (!p)
 		fuse_reply_err(req, 0); /* properties are durable when they are in force */
-	else if (make_writer(o, h->node->partition, false, &w, &e) < 0)
-		fail(req, "cannot flush", h->node->partition, &e);
+	else if (make_writer(o, p, false, &w, &e) < 0)
+		fail(req, "cannot flush", p, &e);
 	else { /* a read-only handle may ask too: what others have appended becomes durable */
-		writer_fsync(w, req);
-		writer_end(w, partition_gone, h->node->partition);
+		writer_fsync(w, req); /* from here on the handle may be gone */
+		writer_end(w, partition_gone, p);
 	}
 }
 

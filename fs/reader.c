@@ -53,7 +53,7 @@ struct reader {
 	size_t ahead_bytes;  /* of the block to come */
 	bool at_end;         /* the last block came out short */
 	bool job_given;
-	uint32_t reads;          /* under way */
+	unsigned reads;      /* under way */
 	bool used;           /* since the last sweep */
 	struct pool_job job;
 	struct log_cursor *ahead_cursor; /* the job's */
@@ -517,9 +517,9 @@ void reader_read(struct reader *r, fuse_req_t req, int64_t at, size_t size)
 		pool_run(r->rs->pool, &r->job);
 	if (rc < 0)
 		reply_error(r, req, at, &e);
-	else if (b) {
+	else if (b)
 		fuse_reply_buf(req, (char *)b->data + (at + r->shift - b->position), size);
-	} else if (size <= STACK_BYTES)
+	else if (size <= STACK_BYTES)
 		read_small(r, req, at, size);
 	else
 		read_large(r, req, at, size);

@@ -63,9 +63,42 @@ static char *next_line(char **p)
 
 /* ---- Kafka's ---- */
 
+/* One row of Kafka's; a number that the file's end may have cut short (no newline behind it) is none. */
+static bool offset_row(char **p, char topic[TOPIC_NAME_MAX + 1], int32_t *partition, int64_t *offset)
+{
+	int end = 0;
+	if (!strchr(*p, '\n'))
+		return false;
+	char *line = next_line(p);
+	return line && sscanf(line, "%249s %" SCNd32 " %" SCNd64 "%n", topic, partition, offset, &end) == 3 && !line[end] && *partition >= 0 && *offset >= 0;
+}
+
+/* Goes through the rows; fn NULL: only to see whether all of them are good. */
+static int offset_rows(char *text, const char *path, offset_row_fn fn, void *arg, struct err *e)
+{
+	char *p = text, *end, *line = next_line(&p);
+	if (!line || strcmp(line, "0") != 0)
+		return err_set(e, ERR_CORRUPT, "%s: version is not 0", path);
+	line = next_line(&p);
+	long count = line && *line ? strtol(line, &end, 10) : -1;
+	if (count < 0 || *end)
+		return err_set(e, ERR_CORRUPT, "%s: no number of rows", path);
+	for (long i = 0; i < count; i++) {
+		char topic[TOPIC_NAME_MAX + 1];
+		int32_t partition;
+		int64_t offset;
+		if (!offset_row(&p, topic, &partition, &offset))
+			return err_set(e, ERR_CORRUPT, "%s: row %ld of %ld is missing or malformed", path, i + 1, count);
+		if (fn)
+			fn(arg, topic, partition, offset);
+	}
+	return *p ? err_set(e, ERR_CORRUPT, "%s has more than its %ld rows", path, count) : 0;
+}
+
+/* All rows or none: the text is gone through twice, as the first time cuts it into lines. */
 int offset_checkpoint_load(const char *path, offset_row_fn fn, void *arg, struct err *e)
 {
-	char *text, *p, *line;
+	char *text, *copy;
 	size_t n;
 	struct err why = ERR_INIT;
 	int rc = read_file(path, &text, &n, &why);
@@ -73,28 +106,20 @@ int offset_checkpoint_load(const char *path, offset_row_fn fn, void *arg, struct
 		return 0;
 	if (rc < 0)
 		return err_set(e, rc, "%s", why.text);
-	p = text;
-	long count = -1;
-	if (!(line = next_line(&p)) || strcmp(line, "0") != 0) {
-		rc = err_set(e, ERR_CORRUPT, "%s: version is not 0", path);
-		goto done;
+	if (n == 0) { /* Kafka leaves such files, and reads them as no rows */
+		free(text);
+		return 0;
 	}
-	if ((line = next_line(&p)))
-		count = strtol(line, NULL, 10);
-	for (long i = 0; i < count; i++) {
-		char topic[TOPIC_NAME_MAX + 1];
-		int32_t partition;
-		int64_t offset;
-		line = next_line(&p);
-		if (!line || sscanf(line, "%249s %" SCNd32 " %" SCNd64, topic, &partition, &offset) != 3) {
-			rc = err_set(e, ERR_CORRUPT, "%s: row %ld of %ld is missing or malformed", path, i + 1, count);
-			goto done;
-		}
-		fn(arg, topic, partition, offset);
-	}
-	if (count < 0)
-		rc = err_set(e, ERR_CORRUPT, "%s: no number of rows", path);
-done:
+	copy = malloc(n + 1);
+	if (!copy)
+		rc = err_set(e, ERR_NO_MEMORY, "no memory for %s", path);
+	else if (strlen(text) != n)
+		rc = err_set(e, ERR_CORRUPT, "%s: there is a NUL in it", path);
+	else
+		rc = offset_rows(memcpy(copy, text, n + 1), path, NULL, NULL, e);
+	if (rc == 0)
+		rc = offset_rows(text, path, fn, arg, e);
+	free(copy);
 	free(text);
 	return rc;
 }

@@ -9,7 +9,6 @@
 enum {
 	SMALL_READ_BYTES = 16 << 10, /* of .log at a time, where nothing says that more will be wanted */
 	LARGE_READ_BYTES = 1 << 20,
-	REMEMBERED_BATCH_BYTES = 4096, /* smaller batches are checked each time: that costs less than remembering */
 };
 
 struct log_cursor {
@@ -20,6 +19,7 @@ struct log_cursor {
 	const uint8_t *p, *end;    /* records of the current batch still to be given: in scan's window, area or part */
 	uint32_t more_at, more_end; /* the batch's records behind `end`, in the .log (part only) */
 	size_t given;              /* bytes of the first record's view that were given already */
+	size_t aim;                /* view bytes that this call will pass, skipped ones too: how much of a batch is worth reading */
 	struct wr area;            /* the decompressed records */
 	struct wr part;            /* a part of an uncompressed batch that was checked before */
 };
@@ -58,13 +58,12 @@ void log_cursor_free(struct log_cursor *c)
 /* Checks the batch's crc, once for a large one. */
 static int check_crc(struct segment *s, const struct batch *b, const uint8_t *bytes, uint32_t position, struct err *e)
 {
-	if (b->size_bytes >= REMEMBERED_BATCH_BYTES && segment_is_verified(s, position))
+	if (segment_is_verified(s, position, b->size_bytes))
 		return 0;
 	if (!batch_crc_matches(b, bytes))
 		return err_set(e, ERR_CORRUPT, "%s/%020" PRId64 ".log: the batch at position %u (offset %" PRId64 ") does not match its crc", s->dir,
 			       s->base_offset, position, b->base_offset);
-	if (b->size_bytes >= REMEMBERED_BATCH_BYTES)
-		segment_set_verified(s, position);
+	segment_set_verified(s, position, b->size_bytes);
 	return 0;
 }
 
@@ -96,11 +95,11 @@ static int enter(struct log_cursor *c, const struct batch *b, const uint8_t *byt
 	return 0;
 }
 
-/* Makes more of a partly read batch available: at least one whole record, if it has one. want: view bytes that are asked for. */
-static int refill(struct log_cursor *c, size_t want, struct err *e)
+/* Makes more of a partly read batch available: what this call needs, with the records' own bytes, and more where one record did not fit. */
+static int refill(struct log_cursor *c, struct err *e)
 {
 	uint32_t left = (uint32_t)(c->end - c->p), at = c->more_at - left, take = c->more_end - at;
-	size_t aim = want + want / 8 + SMALL_READ_BYTES / 4;
+	size_t aim = c->aim + c->aim / 8 + SMALL_READ_BYTES / 16;
 	if (aim < 2u * left)
 		aim = 2u * left;
 	if (take > aim)
@@ -126,7 +125,7 @@ static ssize_t give_piece(struct log_cursor *c, uint8_t *out, size_t room, struc
 	struct record r;
 	if (!record_decode(&next, c->end, &r)) {
 		if (c->more_at < c->more_end)
-			return refill(c, room, e);
+			return refill(c, e);
 		return err_set(e, ERR_CORRUPT, "%s/%020" PRId64 ".log: a record does not decode", c->segment->dir, c->segment->base_offset);
 	}
 	size_t total = r.value ? (size_t)r.value_len + 1 : 0, n = total - c->given;
@@ -153,7 +152,7 @@ static ssize_t give(struct log_cursor *c, uint8_t *out, size_t room, struct err 
 	if (c->given)
 		return give_piece(c, out, room, e);
 	if (c->p == c->end)
-		return refill(c, room, e);
+		return refill(c, e);
 	const uint8_t *before = c->p;
 	ssize_t n = batch_project(&c->p, c->end, out, room);
 	if (n > 0 || (n == 0 && c->p != before))
@@ -192,12 +191,15 @@ static int enter_inside(struct log_cursor *c, const struct view_entry *entry, st
 	struct batch b;
 	const uint8_t *bytes;
 	uint32_t position;
+	size_t read_bytes = c->scan.read_bytes;
+	c->scan.read_bytes = BATCH_HEADER_BYTES;
 	int rc = scan_next_header(&c->scan, &b, &position, e);
+	c->scan.read_bytes = read_bytes;
 	if (rc <= 0)
 		return rc < 0 ? rc : err_set(e, ERR_CORRUPT, "a view entry points behind the log");
 	if (entry->byte_in_batch >= b.size_bytes)
 		return err_set(e, ERR_CORRUPT, "a view entry points out of its batch");
-	if (segment_is_verified(c->segment, position)) {
+	if (segment_is_verified(c->segment, position, b.size_bytes)) {
 		c->p = c->end = c->part.data;
 		c->more_at = position + entry->byte_in_batch;
 		c->more_end = position + b.size_bytes;
@@ -257,6 +259,7 @@ static int seek(struct log_cursor *c, int64_t position, size_t want, struct err 
 	size_t read_bytes = want + want / 4;
 	scan_from(c, entry.batch_position, read_bytes < SMALL_READ_BYTES ? SMALL_READ_BYTES : read_bytes > LARGE_READ_BYTES ? LARGE_READ_BYTES : read_bytes);
 	c->position = entry.position;
+	c->aim = want + (size_t)(position - entry.position);
 	if (entry.byte_in_batch && (rc = enter_inside(c, &entry, e)) < 0)
 		return rc;
 	/* the rest of the way by decoding */
@@ -331,6 +334,7 @@ ssize_t log_cursor_read(struct log_cursor *c, int64_t position, int64_t end_posi
 	if (n > (uint64_t)(end_position - position))
 		n = (size_t)(end_position - position);
 	ssize_t got = 0;
+	c->aim = n;
 	if (c->segment && c->position == position) {
 		got = segment_pin(c->segment, e);
 		c->scan.fd = c->segment->fd; /* may have been closed and opened since */

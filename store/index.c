@@ -155,7 +155,7 @@ int time_index_append(struct time_index *x, int64_t timestamp_ms, int64_t offset
 {
 	uint8_t entry[TIME_ENTRY_BYTES];
 	int64_t last, last_offset;
-	if (time_index_last(x, &last, &last_offset) && timestamp_ms <= last)
+	if (timestamp_ms < 0 || (time_index_last(x, &last, &last_offset) && timestamp_ms <= last)) /* -1: no record had one */
 		return 0;
 	be64_put(entry, (uint64_t)timestamp_ms);
 	be32_put(entry + 8, (uint32_t)(offset - x->base_offset));

@@ -28,7 +28,7 @@ bool time_index_is_full(const struct time_index *x);
 
 /* Offsets must rise; the caller sees to it. */
 int offset_index_append(struct offset_index *x, int64_t last_offset, uint32_t position, struct err *e);
-/* Does nothing where timestamp is not above the last entry's. */
+/* Does nothing where timestamp is not above the last entry's, or negative. */
 int time_index_append(struct time_index *x, int64_t timestamp_ms, int64_t offset, struct err *e);
 
 /* Position of the last entry whose offset is at or below `offset`: scan from there. Without one: position 0, offset the base. */

@@ -633,6 +633,7 @@ static int note_set(struct log *l, struct segment *s, struct record_set *set, in
 			l->since_index_bytes = 0;
 		}
 		l->since_index_bytes += m->size_bytes;
+		segment_set_verified(s, position, m->size_bytes); /* its crc was computed a moment ago */
 		rc = note_producer(l, s, set->bytes.data + m->at, m->size_bytes, e);
 		if (committed && l->view_offset == offset && !(m->attributes & BATCH_TRANSACTIONAL) && producers_first_unstable(l->producers) < 0) {
 			view_builder_batch(&builder, offset, position, m->size_bytes, l->view_position, set->mark + m->first_mark, m->mark_count);

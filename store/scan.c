@@ -15,6 +15,8 @@ void scan_release(struct scan *s)
 {
 	free(s->window);
 	s->window = NULL;
+	s->cap = 0;
+	s->have = 0;
 }
 
 /* Makes [s->at, s->at + want) lie in the window; want is within the file. */
@@ -62,8 +64,10 @@ static int decode(struct scan *s, struct batch *b, struct err *e)
 	if (rc < 0)
 		return rc;
 	rc = batch_decode(b, s->window + (s->at - s->from), BATCH_HEADER_BYTES, left, e);
-	if (rc < 0)
-		return err_context(e, "position %u: ", s->at);
+	if (rc < 0) {
+		err_context(e, "position %u", s->at);
+		return rc;
+	}
 	return 1;
 }
 

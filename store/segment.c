@@ -15,6 +15,7 @@
 enum {
 	VERIFIED_STEP_BYTES = 4096,
 	SHORT_SCAN_BYTES = 16 << 10,
+	LARGEST_ENTRY_BYTES = 12,
 	VIEW_RESERVE_BYTES = 32 << 20, /* two entries each 4 KiB of the largest .log: address space only */
 };
 
@@ -180,32 +181,54 @@ void segment_path(const char *dir, int64_t base_offset, const char *suffix, char
 	snprintf(out, out_bytes, "%s/%020" PRId64 "%s", dir, base_offset, suffix);
 }
 
-int segment_create(const char *dir, int64_t base_offset, int64_t first_position, uint32_t index_max_bytes, struct segment_cache *cache, struct segment **out, struct err *e)
+/* Removes the files with suffix `first` and the ones behind it in the list. */
+static void remove_files(const char *dir, int64_t base_offset, size_t first)
 {
 	char path[PATH_MAX];
+	for (size_t i = first; i < sizeof suffixes / sizeof *suffixes; i++) {
+		segment_path(dir, base_offset, suffixes[i], path, sizeof path);
+		io_unlink(path);
+	}
+}
+
+/* An empty one may be there already, where the removal of one that failed to be made failed too. Indexes that a segment of the same base has left behind (a crash
+ * came between the renames of its files) must not become those of this one. */
+static int make_log_file(const char *dir, int64_t base_offset, struct err *e)
+{
+	char path[PATH_MAX];
+	struct stat st;
 	segment_path(dir, base_offset, ".log", path, sizeof path);
 	int fd = io_open(path, O_RDWR | O_CREAT | O_EXCL, 0644);
+	if (fd == -EEXIST && io_stat(path, &st) == 0 && st.st_size == 0)
+		fd = io_open(path, O_RDWR, 0);
 	if (fd < 0)
 		return err_sys(e, fd, "cannot make %s", path);
 	io_close(fd);
+	remove_files(dir, base_offset, 1);
+	return 0;
+}
+
+int segment_create(const char *dir, int64_t base_offset, int64_t first_position, uint32_t index_max_bytes, struct segment_cache *cache, struct segment **out, struct err *e)
+{
+	int rc = make_log_file(dir, base_offset, e);
+	if (rc < 0)
+		return rc;
 	struct segment *s = segment_new(dir, base_offset, 0, false, index_max_bytes, cache);
 	if (!s) {
-		io_unlink(path);
+		remove_files(dir, base_offset, 0);
 		return err_set(e, ERR_NO_MEMORY, "no memory for a segment");
 	}
-	s->needs_dir_sync = true;
-	int rc = segment_pin(s, e);
+	s->needs_dir_sync = s->needs_index_sync = true;
+	s->times_learned = true;
+	rc = segment_pin(s, e);
 	if (rc == 0) {
 		if (first_position != POSITION_UNKNOWN)
 			rc = segment_make_view(s, first_position, e);
 		segment_unpin(s);
 	}
 	if (rc < 0) {
-		for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-			segment_path(dir, base_offset, suffixes[i], path, sizeof path);
-			io_unlink(path);
-		}
 		segment_unref(s);
+		remove_files(dir, base_offset, 0);
 		return rc;
 	}
 	*out = s;
@@ -289,7 +312,35 @@ void segment_forget_view(struct segment *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+void segment_unseal(struct segment *s)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->sealed && s->open) { /* its files are open for reading alone */
+		s->open = false;
+		close_files(s);
+		cache_remove(s->cache, s);
+	}
+	s->sealed = false;
+	s->needs_index_sync = true;
+	pthread_mutex_unlock(&s->lock);
+}
+
 static int rebuild_locked(struct segment *s, uint32_t interval_bytes, struct err *e);
+
+/* Each .index entry is written together with a .timeindex entry, unless its batches have no timestamps. One that lost all of its entries would have retention take
+ * the segment for older than it is. */
+static int check_times_there(struct segment *s, struct err *e)
+{
+	uint8_t header[BATCH_HEADER_BYTES];
+	struct batch b;
+	if (!entries_count(&s->index.e) || entries_count(&s->times.e))
+		return 0;
+	if (io_pread(s->fd, header, sizeof header, 0) != sizeof header || batch_decode(&b, header, sizeof header, s->size_bytes, NULL) < 0 || b.max_timestamp_ms < 0)
+		return 0;
+	offset_index_close(&s->index);
+	time_index_close(&s->times);
+	return err_set(e, ERR_CORRUPT, "%s/%020" PRId64 ".timeindex has no entries", s->dir, s->base_offset);
+}
 
 static int open_files(struct segment *s, struct err *e)
 {
@@ -300,6 +351,8 @@ static int open_files(struct segment *s, struct err *e)
 		return err_sys(e, s->fd, "cannot open %s", path);
 	struct err why = ERR_INIT;
 	int rc = open_indexes(s, s->size_bytes == 0, &why);
+	if (rc == 0)
+		rc = check_times_there(s, &why);
 	if (rc == ERR_CORRUPT || rc == ERR_NOT_FOUND) {
 		diag_notice("%s; rebuilding it from the log", why.text);
 		rc = rebuild_locked(s, INTERVAL_DEFAULT_BYTES, &why);
@@ -373,6 +426,7 @@ static void entry_failed(const struct segment *s, const struct err *why)
 void segment_index_batch(struct segment *s, int64_t last_offset, uint32_t position, int64_t max_timestamp_ms, int64_t max_timestamp_offset)
 {
 	struct err why = ERR_INIT;
+	s->needs_index_sync = true;
 	if (offset_index_append(&s->index, last_offset, position, &why) < 0 || time_index_append(&s->times, max_timestamp_ms, max_timestamp_offset, &why) < 0)
 		entry_failed(s, &why);
 }
@@ -380,6 +434,7 @@ void segment_index_batch(struct segment *s, int64_t last_offset, uint32_t positi
 void segment_close_times(struct segment *s)
 {
 	struct err why = ERR_INIT;
+	s->needs_index_sync = true;
 	if (s->max_timestamp_ms >= 0 && time_index_append(&s->times, s->max_timestamp_ms, s->max_timestamp_offset, &why) < 0)
 		entry_failed(s, &why);
 }
@@ -397,25 +452,57 @@ int segment_truncate(struct segment *s, uint32_t position, int64_t offset, struc
 	if (sys < 0)
 		return err_sys(e, sys, "cannot cut %s/%020" PRId64 ".log to %u bytes", s->dir, s->base_offset, position);
 	s->size_bytes = position;
-	s->max_timestamp_ms = s->max_timestamp_offset = -1; /* looked up again when wanted */
-	free(atomic_exchange(&s->verified, NULL));
+	/* looked up again when wanted; which batches were checked need not be forgotten: nobody has read what is cut */
+	s->max_timestamp_ms = s->max_timestamp_offset = s->first_timestamp_ms = -1;
+	s->times_learned = false;
 	return 0;
 }
 
-int segment_flush(struct segment *s, bool all, struct err *e)
+/* Flags are taken down before what they stand for is synced: what comes meanwhile puts them up again. */
+static int sync_indexes(struct segment *s)
+{
+	s->needs_index_sync = false;
+	int sys = io_fdatasync(s->index.e.fd);
+	if (sys == 0)
+		sys = io_fdatasync(s->times.e.fd);
+	if (sys == 0 && s->view_ok)
+		sys = io_fdatasync(s->view.e.fd);
+	if (sys < 0)
+		s->needs_index_sync = true;
+	return sys;
+}
+
+static int sync_txnindex(struct segment *s)
+{
+	char path[PATH_MAX];
+	segment_path(s->dir, s->base_offset, ".txnindex", path, sizeof path);
+	s->needs_txn_sync = false;
+	int fd = io_open(path, O_RDWR, 0);
+	int sys = fd < 0 ? fd : io_fdatasync(fd);
+	io_close(fd < 0 ? -1 : fd);
+	if (sys < 0)
+		s->needs_txn_sync = true;
+	return sys;
+}
+
+static int sync_dir(struct segment *s)
+{
+	s->needs_dir_sync = false;
+	int sys = io_fsync_dir(s->dir);
+	if (sys < 0)
+		s->needs_dir_sync = true;
+	return sys;
+}
+
+int segment_flush(struct segment *s, bool indexes, struct err *e)
 {
 	int sys = io_fdatasync(s->fd);
-	if (sys == 0 && all) {
-		sys = io_fdatasync(s->index.e.fd);
-		if (sys == 0)
-			sys = io_fdatasync(s->times.e.fd);
-		if (sys == 0 && s->view_ok)
-			sys = io_fdatasync(s->view.e.fd);
-	}
-	if (sys == 0 && s->needs_dir_sync) {
-		sys = io_fsync_dir(s->dir);
-		s->needs_dir_sync = sys != 0;
-	}
+	if (sys == 0 && s->needs_txn_sync)
+		sys = sync_txnindex(s);
+	if (sys == 0 && indexes && s->needs_index_sync)
+		sys = sync_indexes(s);
+	if (sys == 0 && s->needs_dir_sync)
+		sys = sync_dir(s);
 	return sys < 0 ? err_sys(e, sys, "cannot flush %s/%020" PRId64, s->dir, s->base_offset) : 0;
 }
 
@@ -431,7 +518,9 @@ static int find_from(struct segment *s, uint32_t from, int64_t offset, struct ba
 		rc = scan_next_header(&scan, b, position, e);
 	while (rc == 1 && batch_last_offset(b) < offset);
 	scan_release(&scan);
-	return rc < 0 ? err_context(e, "%s/%020" PRId64 ".log, ", s->dir, s->base_offset) : rc;
+	if (rc < 0)
+		err_context(e, "%s/%020" PRId64 ".log", s->dir, s->base_offset);
+	return rc;
 }
 
 /* An entry is believed when a batch begins at its position that does not begin past its offset: that is all a scan from there needs. (Brokers
@@ -473,24 +562,49 @@ int segment_end_offset(struct segment *s, int64_t *end, struct err *e)
 	while ((rc = scan_next_header(&scan, &b, &position, e)) == 1)
 		*end = batch_last_offset(&b) + 1;
 	scan_release(&scan);
-	return rc < 0 ? err_context(e, "%s/%020" PRId64 ".log, ", s->dir, s->base_offset) : 0;
+	if (rc < 0)
+		err_context(e, "%s/%020" PRId64 ".log", s->dir, s->base_offset);
+	return rc;
 }
 
-/* The greatest timestamp of the batches from `from` on, over what is known of those before. */
-static int scan_times(struct segment *s, uint32_t from, int64_t *timestamp_ms, int64_t *offset, struct err *e)
+/* The greatest timestamp of the batches from `from` on. It begins with what the last time index entry claims, which lies at or behind `from`; *met: whether a
+ * batch there bears it out. */
+static int scan_times(struct segment *s, uint32_t from, int64_t *timestamp_ms, int64_t *offset, bool *met, struct err *e)
 {
 	struct batch b;
 	struct scan scan;
 	uint32_t position;
+	const int64_t claimed = *timestamp_ms;
 	int rc;
 	scan_init(&scan, s->fd, from, s->size_bytes, SHORT_SCAN_BYTES);
-	while ((rc = scan_next_header(&scan, &b, &position, e)) == 1)
+	while ((rc = scan_next_header(&scan, &b, &position, e)) == 1) {
+		*met |= b.max_timestamp_ms == claimed;
 		if (b.max_timestamp_ms > *timestamp_ms) {
 			*timestamp_ms = b.max_timestamp_ms;
 			*offset = batch_last_offset(&b);
 		}
+	}
 	scan_release(&scan);
 	return rc;
+}
+
+/* locks: a pin. */
+static int look_up_max(struct segment *s, int64_t *timestamp_ms, int64_t *offset, struct err *e)
+{
+	bool met = false;
+	*timestamp_ms = *offset = -1;
+	if (time_index_last(&s->times, timestamp_ms, offset)) {
+		int64_t entry_offset;
+		uint32_t from;
+		offset_index_find(&s->index, *offset - 1, &entry_offset, &from); /* an entry before the batch that has it */
+		if (!entry_fits(s, entry_offset, from))
+			from = 0;
+		int rc = scan_times(s, from, timestamp_ms, offset, &met, e);
+		if (rc < 0 || met)
+			return rc;
+		*timestamp_ms = *offset = -1; /* it is not to be believed */
+	}
+	return scan_times(s, 0, timestamp_ms, offset, &met, e);
 }
 
 int segment_max_timestamp(struct segment *s, int64_t *timestamp_ms, struct err *e)
@@ -498,26 +612,32 @@ int segment_max_timestamp(struct segment *s, int64_t *timestamp_ms, struct err *
 	*timestamp_ms = s->max_timestamp_ms;
 	if (*timestamp_ms >= 0 || s->size_bytes == 0)
 		return 0;
+	int64_t offset;
 	int rc = segment_pin(s, e);
 	if (rc < 0)
 		return rc;
-	int64_t offset = -1;
-	uint32_t from = 0;
-	if (time_index_last(&s->times, timestamp_ms, &offset)) {
-		int64_t entry_offset;
-		offset_index_find(&s->index, offset, &entry_offset, &from);
-		if (!entry_fits(s, entry_offset, from))
-			from = 0;
-	} else {
-		*timestamp_ms = -1;
-	}
-	rc = scan_times(s, from, timestamp_ms, &offset, e);
+	rc = look_up_max(s, timestamp_ms, &offset, e);
 	if (rc == 0) {
 		s->max_timestamp_offset = offset;
 		s->max_timestamp_ms = *timestamp_ms;
 	}
 	segment_unpin(s);
 	return rc;
+}
+
+void segment_learn_times(struct segment *s)
+{
+	uint8_t header[BATCH_HEADER_BYTES];
+	struct batch b;
+	int64_t ignored;
+	if (s->times_learned)
+		return;
+	s->times_learned = true;
+	if (!s->size_bytes)
+		return;
+	if (io_pread(s->fd, header, sizeof header, 0) == sizeof header && batch_decode(&b, header, sizeof header, s->size_bytes, NULL) == 0)
+		s->first_timestamp_ms = b.max_timestamp_ms;
+	segment_max_timestamp(s, &ignored, NULL); /* without it, as without the first: only when to roll, and one entry, depend on it */
 }
 
 /* ---- rebuilding ---- */
@@ -533,10 +653,12 @@ static int rebuild_locked(struct segment *s, uint32_t interval_bytes, struct err
 		segment_path(s->dir, s->base_offset, made[i], path[i], PATH_MAX);
 		io_unlink(path[i]);
 	}
-	int rc = offset_index_open(&index, path[0], s->base_offset, true, true, s->index_max_bytes, s->size_bytes, e);
+	/* as many entries as the log asks for, whatever segment.index.bytes is by now */
+	size_t most = (s->size_bytes / (interval_bytes > BATCH_HEADER_BYTES ? interval_bytes : BATCH_HEADER_BYTES) + 2) * LARGEST_ENTRY_BYTES;
+	int rc = offset_index_open(&index, path[0], s->base_offset, true, true, most, s->size_bytes, e);
 	if (rc < 0)
 		return rc;
-	rc = time_index_open(&times, path[1], s->base_offset, true, true, s->index_max_bytes, e);
+	rc = time_index_open(&times, path[1], s->base_offset, true, true, most, e);
 	if (rc < 0) {
 		offset_index_close(&index);
 		io_unlink(path[0]);
@@ -612,16 +734,16 @@ static uint64_t *verified_words(struct segment *s)
 	return words;
 }
 
-bool segment_is_verified(const struct segment *s, uint32_t position)
+bool segment_is_verified(const struct segment *s, uint32_t position, uint32_t size_bytes)
 {
-	uint64_t *words = s->verified;
+	uint64_t *words = size_bytes < VERIFIED_STEP_BYTES ? NULL : s->verified;
 	uint32_t bit = position / VERIFIED_STEP_BYTES;
 	return words && (__atomic_load_n(&words[bit / 64], __ATOMIC_RELAXED) >> (bit % 64) & 1);
 }
 
-void segment_set_verified(struct segment *s, uint32_t position)
+void segment_set_verified(struct segment *s, uint32_t position, uint32_t size_bytes)
 {
-	uint64_t *words = verified_words(s);
+	uint64_t *words = size_bytes < VERIFIED_STEP_BYTES ? NULL : verified_words(s);
 	uint32_t bit = position / VERIFIED_STEP_BYTES;
 	if (words)
 		__atomic_fetch_or(&words[bit / 64], UINT64_C(1) << (bit % 64), __ATOMIC_RELAXED);

@@ -47,7 +47,10 @@ struct segment {
 	uint32_t index_max_bytes;           /* segment.index.bytes when it was opened */
 	_Atomic bool sealed;
 	_Atomic bool view_ok;               /* the open .view can be used */
-	bool needs_dir_sync;                /* its directory entry may not be on disk yet */
+	bool times_learned;                 /* the appender's: the three above are known for what the segment held when it was opened */
+	_Atomic bool needs_dir_sync;        /* its directory entry may not be on disk yet */
+	_Atomic bool needs_index_sync;      /* nor what was added to its .index, .timeindex and .view */
+	_Atomic bool needs_txn_sync;        /* nor its .txnindex */
 
 	/* the open files; valid while pinned */
 	pthread_mutex_t lock;
@@ -91,11 +94,17 @@ void segment_index_batch(struct segment *s, int64_t last_offset, uint32_t positi
 /* Kafka notes the greatest timestamp when a segment is sealed or closed. */
 void segment_close_times(struct segment *s);
 
-/* Cuts the .log and its indexes so that the batch at `position` and all behind are gone; the view too. */
+/* Cuts the .log and its indexes so that the batch at `position` and all behind are gone; the view too. What the segment knows of its timestamps is forgotten. */
 int segment_truncate(struct segment *s, uint32_t position, int64_t offset, struct err *e);
 
-/* fdatasync of the .log; with `all` the other files too. */
-int segment_flush(struct segment *s, bool all, struct err *e);
+/* fdatasync of the .log, and of the .txnindex where it has grown; with `indexes` of the other files too. */
+int segment_flush(struct segment *s, bool indexes, struct err *e);
+
+/* Makes a sealed segment the active one again. For recovery: nobody has it pinned. */
+void segment_unseal(struct segment *s);
+
+/* appender. Looks up the greatest timestamp and the first where batches were there before it was opened, so that later ones are measured against them. */
+void segment_learn_times(struct segment *s);
 
 /* The batch that holds `offset`, or the first behind it: 1 and its header and position; 0: none in this segment; ERR_CORRUPT, ERR_IO. An
  * index entry that does not fit the log has the index rebuilt. */
@@ -116,8 +125,9 @@ int segment_make_view(struct segment *s, int64_t first_position, struct err *e);
 /* Removes the .view, which is to be made anew. Nobody else may use the segment. */
 void segment_forget_view(struct segment *s);
 
-bool segment_is_verified(const struct segment *s, uint32_t position);
-void segment_set_verified(struct segment *s, uint32_t position);
+/* Whether the batch's crc was seen to match since the segment is known here. Small batches are not remembered: checking them costs less. */
+bool segment_is_verified(const struct segment *s, uint32_t position, uint32_t size_bytes);
+void segment_set_verified(struct segment *s, uint32_t position, uint32_t size_bytes);
 
 /* Renames all its files to .deleted (the view's too). */
 int segment_mark_deleted(struct segment *s, struct err *e);

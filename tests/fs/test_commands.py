@@ -727,6 +727,160 @@ def test_umount_tells_when_the_daemon_does_not_end_in_time(run, mount):
     assert ended(pid)
 
 
+# verify of what spoolfs wrote
+
+def crc32c(content):
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def rewrite(checkpoint, change):
+    """Changes the rows of a checkpoint of spoolfs and gives it the checksum that belongs to them."""
+    rows = checkpoint.read_text().splitlines(keepends=True)[:-1]
+    text = "".join(change(row) for row in rows)
+    checkpoint.write_text(f"{text}crc {crc32c(text.encode()):08x}\n")
+
+
+@pytest.fixture
+def written(run, mount, place):
+    """Messages in several segments, the head deleted, and not mounted any more."""
+    mnt = mount("-o", "log.segment.bytes=16384")
+    for topic, codec in (("plain", "uncompressed"), ("packed", "lz4")):
+        (mnt / topic).mkdir()
+        (mnt / topic / ".config").open("a").write(f"compression.type={codec}\n")
+        for part in range(8):
+            with open(mnt / topic / "0", "ab", buffering=0) as file:
+                for number in range(5):
+                    file.write(b"".join(b"%d %d %d\n" % (part, number, line) for line in range(300)))
+    subprocess.run(["fallocate", "-p", "-o", "0", "-l", "20000", mnt / "plain" / "0"], check=True)
+    run("umount", mnt)
+    assert len(logs(place / "data" / "plain-0")) > 3
+    assert run("verify", place / "data").stdout.endswith(": 0 faults\n")
+    return place / "data"
+
+
+def views(directory):
+    return sorted(file for file in directory.glob("*.view") if file.stat().st_size > 32)
+
+
+def flip_in_view(at):
+    def damage(data):
+        view = views(data / "plain-0")[1]
+        flip(view, at)
+        return [view.name]
+    return damage
+
+
+def torn_view(data):
+    view = views(data / "plain-0")[1]
+    view.write_bytes(view.read_bytes()[:-3])
+    return [view.name]
+
+
+def entries_of_another_view(data):
+    first, second = views(data / "plain-0")[:2]
+    second.write_bytes(second.read_bytes()[:32] + first.read_bytes()[32:])
+    return [second.name]
+
+
+def another_first_position(data):
+    view = views(data / "plain-0")[1]
+    header = bytearray(view.read_bytes()[:24])
+    struct.pack_into(">q", header, 16, struct.unpack_from(">q", header, 16)[0] + 7)
+    change(view, 0, header + struct.pack(">I", crc32c(header)))
+    return [view.name, "its first position is ", "the segments before"]
+
+
+def another_view_position(data):
+    view = views(data / "packed-0")[0]
+    base, = struct.unpack_from(">q", view.read_bytes(), 8)
+    entry = bytearray(view.read_bytes()[32 + 24:32 + 48])
+    struct.pack_into(">q", entry, 0, struct.unpack_from(">q", entry, 0)[0] + 1)
+    struct.pack_into(">I", entry, 20, crc32c(struct.pack(">qI", base, 1) + entry[:20]))
+    change(view, 32 + 24, entry)
+    return [view.name, "entry 1: offset ", "but by the log"]
+
+
+def another_start_position(data):
+    def shifted(row):
+        return re.sub(r"\d+$", lambda number: str(int(number.group()) + 3), row, flags=re.M) if row.startswith("plain ") else row
+    rewrite(data / "view-start-checkpoint", shifted)
+    return [".view: its first position is ", "by view-start-checkpoint"]
+
+
+def broken_start(data):
+    flip(data / "view-start-checkpoint", 3)
+    return ["view-start-checkpoint"]
+
+
+def broken_state(data):
+    flip(data / "partition-state-checkpoint", 30)
+    return ["partition-state-checkpoint"]
+
+
+def another_size(data):
+    def shifted(row):
+        words = row.split()
+        return " ".join(words[:-3] + [str(int(words[-3]) + 1)] + words[-2:]) + "\n" if len(words) > 10 else row
+    rewrite(data / "partition-state-checkpoint", shifted)
+    return ["says that its file has"]
+
+
+@pytest.mark.parametrize("damage", [flip_in_view(20), flip_in_view(40), flip_in_view(31), torn_view, entries_of_another_view, another_first_position, another_view_position,
+                                    another_start_position, broken_start, broken_state, another_size], ids=lambda damage: damage.__name__)
+def test_verify_finds_in_what_spoolfs_wrote(run, written, damage):
+    expected = damage(written)
+    lines = faults(run, written)
+    assert any(all(text in line for text in expected) for line in lines), lines
+
+
+def test_a_view_that_is_missing_is_no_fault(run, written):
+    for view in views(written / "plain-0"):
+        view.unlink()
+    run("verify", written)
+
+
+def test_verify_accepts_what_a_killed_daemon_leaves(run, mount, place):
+    mnt = mount("-o", "log.segment.bytes=16384")
+    (mnt / "t").mkdir()
+    with open(mnt / "t" / "0", "a") as file:
+        for number in range(20000):
+            file.write(f"{number}\n")
+    pid = pid_of(mnt)
+    os.kill(pid, signal.SIGKILL)
+    assert ended(pid)
+    run("verify", place / "data")
+
+
+def test_verify_shows_a_bar_on_a_terminal(spoolfs, latest, tmp_path):
+    """Links to one compressed partition make a log directory that takes a few seconds."""
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(latest.log_dir / "meta.properties", data)
+    for number in range(4000):
+        (data / f"t-{number}").mkdir()
+        for file in (latest.log_dir / "codec-gzip-0").iterdir():
+            os.link(file, data / f"t-{number}" / file.name)
+    main, terminal = os.openpty()
+    verify = subprocess.Popen([spoolfs, "verify", data], stdout=subprocess.PIPE, stderr=terminal)
+    os.close(terminal)
+    drawn = b""
+    try:
+        while piece := os.read(main, 1000):
+            drawn += piece
+    except OSError:  # as a pseudo terminal says that nobody has it open any more
+        pass
+    os.close(main)
+    assert verify.communicate()[0].endswith(b": 0 faults\n")
+    bars = re.findall(rb"\rverifying \[[#.]+\] +(\d+)%\x1b\[K", drawn)
+    assert len(bars) > 2 and sorted(map(int, bars)) == [int(bar) for bar in bars]
+    assert drawn.endswith(b"\r\x1b[K"), "it is taken away in the end"
+
+
 # mount(8)
 
 @pytest.fixture

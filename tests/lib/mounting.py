@@ -24,7 +24,7 @@ from lib.faults import Faults
 
 START_S = 60    # bounds, not expectations: a sanitizer build on a busy machine is slow
 STOP_S = 90
-LOUD = re.compile(r"(^|\d: )spoolfs: (error|warning): |^spoolfs mount: ")
+LOUD = re.compile(r"(^|Z )spoolfs: (error|warning): |^spoolfs mount: ")
 
 
 def wait_until(condition, seconds=30, what=None):
@@ -236,9 +236,7 @@ class Mount:
         wrong = []
         clean = bool(self.daemon) and self.daemon.running
         if clean:
-            # the test's processes may still be about to close their files: lazily, the daemon then ends by SIGTERM
-            subprocess.run(["umount", "--lazy", self.dir], capture_output=True)
-            self.daemon.signal(signal.SIGTERM)
+            self.daemon.signal(signal.SIGTERM)  # not umount: what the test opened may still be open
             if not self.daemon.wait():
                 wrong.append("the daemon did not end on SIGTERM")
                 self.daemon.signal(signal.SIGKILL)
@@ -255,6 +253,7 @@ class Mount:
             self.daemon = None
         for point in mounts_below(self.dir):
             subprocess.run(["umount", "--lazy", point], capture_output=True)
+        print(f"--- messages of {self.dir}:\n{self.messages()}")  # pytest shows it where a test fails
         if complaints := self.complaints():
             wrong.append("unexpected messages:\n" + "\n".join(complaints))
         return wrong
