@@ -19,7 +19,7 @@
  * ERR_NO_MEMORY. */
 int adopt_topic_configs(const char *dir, void (*fn)(void *arg, const char *topic, const char *name, const char *value), void *arg, struct err *e);
 
-/* What `__transaction_state` says of producer `producer_id` (at that epoch or a later one): 1: decided to commit (PrepareCommit or CompleteCommit of the transaction that it has open); 0: anything else, which
+/* What `__transaction_state` says of the transaction that producer `producer_id` has open at that epoch (the record may carry the next one: KIP-890 bumps it at each end): 1: decided to commit (PrepareCommit or CompleteCommit of the transaction that it has open); 0: anything else, which
  * means abort. *coordinator_epoch: the leader epoch of the record that said so, 0 without one. dirs: the log directories, NULL-terminated. */
 int adopt_txn_decision(const char *const *dirs, int64_t producer_id, int16_t producer_epoch, int32_t *coordinator_epoch, struct err *e);
 

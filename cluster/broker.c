@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -16,7 +17,9 @@
 #include "store/diag.h"
 #include "store/io.h"
 
-enum { DESCRIPTORS_A_SEGMENT = 4, HOLDER_POLL_MS = 50, HOLDER_GRACE_MS = 300 };
+#define RESERVE_FILE "spoolfs.reserve"
+
+enum { DESCRIPTORS_A_SEGMENT = 4, HOLDER_POLL_MS = 50, HOLDER_GRACE_MS = 300, RESERVE_BYTES = 1 << 20 };
 
 /* ---- directories ---- */
 
@@ -78,29 +81,34 @@ static int lock_dir(struct log_dir *d, const struct broker_options *o, struct er
 	return rc;
 }
 
-/* Whose directory it is. A file of our own marks it as ours; without that but with meta.properties or partitions it is Kafka's. */
-static int look_at_dir(struct broker *b, struct log_dir *d, struct err *e)
+static bool has_file(const struct log_dir *d, const char *name)
 {
 	char path[PATH_MAX];
-	struct dir_meta meta;
 	struct stat st;
+	snprintf(path, sizeof path, "%s/%s", d->path, name);
+	return io_stat(path, &st) == 0;
+}
+
+/* Whose directory it is. A file of our own marks it as ours; without any but with partitions it is Kafka's. */
+static int look_at_dir(struct broker *b, struct log_dir *d, struct err *e)
+{
+	struct dir_meta meta;
 	struct err why = ERR_INIT;
 	int rc = dir_meta_load(d->path, &meta, &why);
 	if (rc < 0 && rc != ERR_NOT_FOUND)
 		return err_set(e, rc, "%s", why.text);
-	snprintf(path, sizeof path, "%s/" VIEW_START_FILE, d->path);
-	d->foreign = d->is_new = io_stat(path, &st) == -ENOENT;
+	d->starts_lost = !has_file(d, VIEW_START_FILE);
+	d->foreign = d->starts_lost && !has_file(d, PARTITION_STATE_FILE) && !has_file(d, RESERVE_FILE);
 	if (rc == ERR_NOT_FOUND) {
 		meta = (struct dir_meta){.version = 0, .broker_id = b->id};
 		uuid_text_new(meta.cluster_id);
 		rc = dir_meta_write(d->path, &meta, e);
 		if (rc < 0)
-			return err_context(e, "log directory %s cannot be written (to look at it, use spoolfs dump): ", d->path);
+			return err_context(e, "log directory %s cannot be written (to look at it, use spoolfs dump)", d->path);
 	} else if (meta.broker_id >= 0 && !conf_is_set(b->conf, "broker.id", false)) {
 		b->id = meta.broker_id;
 	}
-	snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
-	d->clean = io_stat(path, &st) == 0;
+	d->clean = has_file(d, CLEAN_SHUTDOWN_FILE);
 	return 0;
 }
 
@@ -110,7 +118,7 @@ struct loading {
 	struct broker *b;
 	struct log_dir *d;
 	bool same_boot, our_stop;   /* the state checkpoint is of this boot; and was written by the stop that left the marker */
-	bool no_starts;             /* view-start-checkpoint is damaged */
+	bool deleted;               /* there are directories of deleted topics */
 	struct partition **open;    /* owned: to be opened before the broker serves */
 	size_t open_count, open_cap;
 	_Atomic size_t opened;
@@ -142,6 +150,7 @@ static int found_entry(void *arg, const char *name, unsigned char type)
 	if (type != DT_DIR || x->rc < 0)
 		return 0;
 	dir_entry_parse(name, &entry);
+	x->deleted |= entry.kind == DIR_DELETED;
 	if (entry.kind != DIR_PARTITION || !strcmp(entry.topic, "__cluster_metadata")) {
 		if (entry.kind == DIR_OTHER && strncmp(name, "__cluster_metadata", 18) && strcmp(name, "lost+found"))
 			diag_notice("%s/%s is no partition and is left alone", x->d->path, name);
@@ -149,23 +158,23 @@ static int found_entry(void *arg, const char *name, unsigned char type)
 	}
 	struct topic *t;
 	struct partition *p;
+	struct err why = ERR_INIT;
 	HASH_FIND_STR(x->b->topics, entry.topic, t);
-	if (!t) {
-		struct err why = ERR_INIT;
+	if (!t || !t->id[0]) {
 		snprintf(path, sizeof path, "%s/%s", x->d->path, name);
 		if (partition_metadata_load(path, id, &why) < 0) {
-			uuid_text_new(id);
-			diag_warning("%s: the topic gets a new id", why.text);
-			if (partition_metadata_write(path, id, &why) < 0)
-				diag_warning("%s", why.text);
+			id[0] = 0; /* another partition of the topic, or a checkpoint, may know it */
+			diag_warning("%s", why.text);
 		}
-		t = topics_load(x->b, entry.topic, id);
+		if (t)
+			snprintf(t->id, sizeof t->id, "%s", id);
+		else
+			t = topics_load(x->b, entry.topic, id);
 	}
 	if (!t) {
 		x->rc = err_set(&x->err, ERR_NO_MEMORY, "no memory for topic %s", entry.topic);
 		return 0;
 	}
-	struct err why = ERR_INIT;
 	int rc = topic_load_partition(t, entry.partition, x->d, &p, &why);
 	if (rc == ERR_EXISTS || rc == ERR_INVALID)
 		diag_error("%s", why.text);
@@ -203,10 +212,20 @@ static void log_start_row(void *arg, const char *topic, int32_t partition, int64
 		p->known.log_start = offset;
 }
 
+/* A row belongs to the topic of its id: one of the same name may have been made since. A topic whose own files lost the id takes the row's. */
+static bool is_of_topic(struct topic *t, const char *row_id)
+{
+	if (!t->id[0]) {
+		snprintf(t->id, sizeof t->id, "%s", row_id);
+		t->id_found = true;
+	}
+	return strcmp(t->id, row_id) == 0;
+}
+
 static void start_row(void *arg, const struct start_row *row)
 {
 	struct partition *p = find_partition(arg, row->topic, row->partition);
-	if (!p || strcmp(p->topic->id, row->topic_id))
+	if (!p || !is_of_topic(p->topic, row->topic_id))
 		return;
 	p->known.pair_offset = p->recorded_offset = row->offset;
 	p->known.pair_position = p->recorded_position = row->position;
@@ -237,7 +256,7 @@ static void state_row(void *arg, const struct partition_row *r)
 {
 	struct loading *x = arg;
 	struct partition *p = find_partition(x, r->topic, r->partition);
-	if (!p || strcmp(p->topic->id, r->topic_id) || !row_holds(x, p, r))
+	if (!p || !is_of_topic(p->topic, r->topic_id) || !row_holds(x, p, r))
 		return;
 	p->known = (struct known){
 		.trusted = true, .leader_epoch = r->leader_epoch, .active_base = r->active_base, .active_bytes = r->active_bytes, .leo = r->leo,
@@ -274,6 +293,16 @@ static bool is_our_stop(const struct log_dir *d)
 	return ours;
 }
 
+/* Without a row a log starts at (0, 0): a row is durable before any segment goes. (Not where Kafka had the directory since: its topics have none.) */
+static bool starts_at_zero(void *arg, struct topic *t)
+{
+	struct loading *x = arg;
+	for (int32_t i = 0; i < t->partition_count; i++)
+		if (t->partition[i]->dir == x->d && t->partition[i]->known.pair_offset < 0)
+			t->partition[i]->known.pair_offset = t->partition[i]->known.pair_position = 0;
+	return true;
+}
+
 /* A checkpoint that cannot be read costs time, not messages: the logs have it all. But for the start pairs; see recover.c. */
 static int load_checkpoints(struct loading *x, struct err *e)
 {
@@ -286,12 +315,16 @@ static int load_checkpoints(struct loading *x, struct err *e)
 	if (offset_checkpoint_load(path, log_start_row, x, &why) < 0)
 		diag_warning("%s", why.text);
 	snprintf(path, sizeof path, "%s/" VIEW_START_FILE, x->d->path);
-	int rc = x->d->is_new ? 0 : view_start_load(path, start_row, x, &why);
+	int rc = x->d->foreign || !x->d->partition_count ? 0 : view_start_load(path, start_row, x, &why);
 	if (rc == ERR_VERSION || rc == ERR_IO)
 		return err_set(e, rc, "%s", why.text);
-	if (rc < 0)
+	if (rc < 0) {
 		diag_warning("%s; log starts are taken from the .view files instead", why.text);
+		x->d->starts_lost = true;
+	}
 	x->our_stop = x->d->clean && is_our_stop(x->d);
+	if (!x->d->starts_lost && (x->our_stop || !x->d->clean))
+		topics_list(x->b, NULL, starts_at_zero, x);
 	snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, x->d->path);
 	rc = partition_state_load(path, &x->same_boot, state_row, x, &why);
 	if (rc == ERR_VERSION)
@@ -318,10 +351,29 @@ static void adopt_config(void *arg, const char *topic, const char *name, const c
 		diag_notice("topic %s: Kafka's %s=%s is not taken over: %s", topic, name, value, why.text);
 }
 
+/* Every partition of a topic whose id was lost somewhere has it in its own file again. */
+static void mend_id(struct topic *t)
+{
+	if (t->id[0] && !t->id_found)
+		return;
+	if (!t->id[0]) {
+		uuid_text_new(t->id);
+		diag_warning("topic %s gets a new id: nothing knows the one it had", t->name);
+	}
+	for (int32_t i = 0; i < t->partition_count; i++) {
+		struct err why = ERR_INIT;
+		char *path = t->partition[i]->dir ? partition_path(t->partition[i]) : NULL;
+		if (path && partition_metadata_write(path, t->id, &why) < 0)
+			diag_warning("%s", why.text);
+		free(path);
+	}
+}
+
 static bool load_topic(void *arg, struct topic *t)
 {
 	struct loading *x = arg;
 	struct err why = ERR_INIT;
+	mend_id(t);
 	bool adopted = t->adopted;
 	if (topic_load_properties(t, &why) < 0)
 		diag_error("topic %s: %s; defaults are in force for the rest", t->name, why.text);
@@ -387,6 +439,8 @@ static int load(struct broker *b, const struct broker_options *o, struct err *e)
 		if (x.rc < 0)
 			rc = err_set(e, x.rc, "%s", x.err.text);
 	}
+	if (rc == 0 && x.deleted)
+		agent_delete_later(b->agent, conf_int(b->topic_conf, "file.delete.delay.ms"));
 	free(x.open);
 	return rc;
 }
@@ -484,6 +538,25 @@ static bool gather_start(void *arg, struct topic *t)
 	return true;
 }
 
+/* A little space that is held back, so that a full disk can still be told that messages are to go: without the pair of the new start on disk none may. It is
+ * let go for that write, and taken back when there is space again. locks: checkpoint_lock. */
+static void take_reserve(struct log_dir *d)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof path, "%s/" RESERVE_FILE, d->path);
+	int fd = io_open(path, O_RDWR | O_CREAT, 0644);
+	if (fd >= 0 && posix_fallocate(fd, 0, RESERVE_BYTES) != 0)
+		io_unlink(path); /* no space now: the next write tries again */
+	io_close(fd);
+}
+
+static bool give_reserve(struct log_dir *d)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof path, "%s/" RESERVE_FILE, d->path);
+	return io_unlink(path) == 0;
+}
+
 /* locks: checkpoint_lock. */
 static int write_starts(struct broker *b, struct log_dir *d, struct err *e)
 {
@@ -493,6 +566,10 @@ static int write_starts(struct broker *b, struct log_dir *d, struct err *e)
 	topics_list(b, NULL, gather_start, &r);
 	snprintf(path, sizeof path, "%s/" VIEW_START_FILE, d->path);
 	int rc = view_start_write(path, &r.starts, e);
+	if (rc == ERR_NO_SPACE && give_reserve(d))
+		rc = view_start_write(path, &r.starts, e);
+	else if (rc == 0)
+		take_reserve(d);
 	checkpoint_rows_release(&r.starts);
 	return rc;
 }
@@ -537,7 +614,7 @@ static int begin_dirs(struct broker *b, struct err *e)
 		char path[PATH_MAX];
 		struct log_dir *d = &b->dir[i];
 		pthread_mutex_lock(&d->checkpoint_lock);
-		if (d->is_new || d->foreign || !d->clean)
+		if (d->starts_lost || d->foreign || !d->clean)
 			rc = write_starts(b, d, e);
 		pthread_mutex_unlock(&d->checkpoint_lock);
 		snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);

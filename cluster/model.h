@@ -30,8 +30,8 @@ struct log_dir {
 	_Atomic bool offline;           /* a write or fsync failed: nothing of it is used any more */
 	_Atomic int32_t partition_count;
 	pthread_mutex_t checkpoint_lock; /* one writes its checkpoint files at a time; held over that, by nobody who appends */
-	bool is_new;                    /* no spoolfs has had it before this start */
-	bool foreign;                   /* and there are partitions in it: Kafka made them */
+	bool starts_lost;               /* view-start-checkpoint is missing or damaged: to be written */
+	bool foreign;                   /* there are partitions in it, and no file of ours: Kafka made them */
 	bool clean;                     /* the last stop was clean */
 };
 
@@ -71,6 +71,7 @@ struct topic {
 	char *name;
 	char id[TOPIC_ID_CHARS + 1];
 	int serial;
+	bool id_found;                  /* its id was lost in a partition.metadata, and found elsewhere */
 	bool internal;
 	bool adopted;                   /* Kafka made it: nothing is deleted until retention is configured here */
 	_Atomic bool deleted;
@@ -139,6 +140,8 @@ void partition_free(struct partition *p); /* its log is closed */
 void partition_append_init(struct partition *p);
 /* Publishes what its log makes visible. appended_ms: 0 where nothing was appended. locks: log_lock. */
 void partition_publish_log(struct partition *p, int64_t appended_ms);
+/* The log starts there, as is durable by now. locks: log_lock. */
+void partition_publish_start(struct partition *p, int64_t offset, int64_t position);
 char *partition_path(const struct partition *p); /* to be freed; NULL: no memory */
 /* Closes the log if nobody uses it. locks: none held. Returns whether it is closed now. */
 bool partition_close_idle(struct partition *p, int64_t idle_before_ms, struct err *e);

@@ -123,6 +123,17 @@ void partition_publish_log(struct partition *p, int64_t appended_ms)
 	publish(p, &v);
 }
 
+void partition_publish_start(struct partition *p, int64_t offset, int64_t position)
+{
+	struct visible v;
+	take_visible(p, &v);
+	if (offset <= v.start_offset)
+		return;
+	v.start_offset = offset;
+	v.start_position = position;
+	publish(p, &v);
+}
+
 int partition_visible(struct partition *p, struct visible *v, struct err *e)
 {
 	if (p->topic->deleted)
@@ -234,7 +245,7 @@ static int open_log(struct partition *p, struct err *e)
 	struct log_open o = {
 		.dir = path, .name = name, .cache = p->topic->broker->cache, .pool = p->topic->broker->pool, .limits = topic_limits(p->topic).log,
 		.row = p->known.trusted ? &row : NULL, .recovery_point = p->known.recovery_point, .start_offset = p->known.log_start,
-		.pair_offset = p->known.pair_offset, .pair_position = p->known.pair_position, .foreign = p->known.foreign, .clean = p->known.clean,
+		.pair_offset = p->known.pair_offset, .pair_position = p->known.pair_position, .gaps = p->topic->adopted, .foreign = p->known.foreign, .clean = p->known.clean,
 	};
 	struct log *l;
 	struct err why = ERR_INIT;
@@ -247,6 +258,14 @@ static int open_log(struct partition *p, struct err *e)
 	}
 	if (rc < 0)
 		return err_set(e, rc, "%s", why.text);
+	/* where the pair is lost, Kafka's own checkpoint still has the offset */
+	int64_t position;
+	if (p->known.log_start > l->start_offset && p->known.log_start <= l->view_offset && (rc = log_position_of(l, p->known.log_start, &position, &why)) == 0)
+		rc = log_set_start(l, p->known.log_start, position, &why);
+	if (rc < 0) {
+		log_free(l);
+		return err_set(e, rc, "%s", why.text);
+	}
 	size_t open_txns = 0;
 	producers_open_txns(l->producers, count_open_txn, &open_txns);
 	int32_t epoch = epochs_last(&l->epochs);
@@ -393,6 +412,8 @@ ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t positi
 		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
 	take_visible(p, &v);
 	ssize_t got = log_cursor_read(c, position, v.end_position, buf, n, e);
+	if (p->topic->deleted) /* meanwhile: its files may have been those of a new topic of the same name */
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	counter_add(&reads_total, 1);
 	if (got > 0)
 		counter_add(&read_bytes_total, (uint64_t)got);

@@ -119,7 +119,7 @@ static void end_orphan(void *arg, const struct open_txn *t)
 	struct orphans *o = arg;
 	struct broker *b = o->p->topic->broker;
 	const char *dirs[64] = {0};
-	int32_t coordinator_epoch = t->coordinator_epoch < 0 ? 0 : t->coordinator_epoch;
+	int32_t coordinator_epoch = 0;
 	if (o->rc < 0)
 		return;
 	for (int i = 0; i < b->dir_count && i < 63; i++)
@@ -131,6 +131,8 @@ static void end_orphan(void *arg, const struct open_txn *t)
 	}
 	diag_notice("%s-%" PRId32 ": the transaction of producer %" PRId64 " from offset %" PRId64 " was left open; it is %s", o->p->topic->name, o->p->index,
 		    t->producer_id, t->first_offset, commit ? "committed, as was decided" : "aborted");
+	if (coordinator_epoch < t->coordinator_epoch)
+		coordinator_epoch = t->coordinator_epoch; /* markers of a producer never go back in it */
 	o->rc = record_set_add_marker(&o->set, t->producer_id, t->producer_epoch, commit, coordinator_epoch, wall_now_ms(), &o->err);
 }
 
@@ -327,7 +329,7 @@ static void run_flush(struct pool_job *job)
 		pthread_mutex_lock(&p->queue_lock);
 		struct append *appends = p->unsynced;
 		struct flush *flushes = p->flushes;
-		bool any = appends || flushes || p->want_flush;
+		bool wanted = p->want_flush, any = appends || flushes || wanted;
 		p->unsynced = NULL;
 		p->flushes = NULL;
 		p->want_flush = false;
@@ -343,6 +345,8 @@ static void run_flush(struct pool_job *job)
 		counter_add(&fsyncs_total, 1);
 		if (rc == ERR_IO)
 			broker_dir_failed(b, p->dir, why.text);
+		else if (rc == 0 && wanted)
+			agent_checkpoint_soon(b->agent); /* a roll, or flush.messages: what is durable now is noted */
 		while (appends) {
 			struct append *a = appends;
 			appends = a->next;

@@ -26,7 +26,13 @@ int partition_delete_before(struct partition *p, int64_t offset, struct err *e)
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&p->log_lock);
-	rc = log_set_start(l, offset, position, e);
+	if (p->topic->deleted) /* its directory's name may be a new topic's by now */
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	else {
+		/* readers are told before anything goes */
+		partition_publish_start(p, offset, position);
+		rc = log_set_start(l, offset, position, e);
+	}
 	partition_publish_log(p, 0);
 	bool pending = l->deleted_pending;
 	pthread_mutex_unlock(&p->log_lock);
@@ -49,7 +55,9 @@ int partition_apply_retention(struct partition *p, int64_t now_ms, struct err *e
 	int64_t start, oldest = now_ms;
 	pthread_mutex_lock(&p->log_lock);
 	struct log *l = p->log;
-	rc = log_retention(l, r, now_ms, p->end_offset, &start, e);
+	start = l->start_offset;
+	if (!p->topic->deleted)
+		rc = log_retention(l, r, now_ms, p->end_offset, &start, e);
 	pthread_mutex_unlock(&p->log_lock);
 	if (rc == 0 && start > l->start_offset) {
 		diag_info("%s: retention moves the log start to offset %" PRId64, l->name, start);
@@ -71,7 +79,7 @@ int partition_remove_deleted(struct partition *p, struct err *e)
 	pthread_mutex_lock(&p->open_lock);
 	if (p->log) {
 		pthread_mutex_lock(&p->log_lock);
-		rc = log_remove_deleted(p->log, e);
+		rc = p->topic->deleted ? 0 : log_remove_deleted(p->log, e);
 		pthread_mutex_unlock(&p->log_lock);
 	}
 	pthread_mutex_unlock(&p->open_lock);

@@ -123,7 +123,7 @@ int dump_snapshot(const struct dump *d, struct err *e)
 		producers_print(p, &text);
 		rc = text.failed ? err_set(e, ERR_NO_MEMORY, "no memory") : 0;
 	}
-	if (rc == 0)
+	if (rc == 0 && text.len)
 		fwrite(text.data, 1, text.len, stdout);
 	wr_release(&text);
 	producers_free(p);

@@ -163,8 +163,10 @@ static void mount_ready(void *arg)
 {
 	struct mounting *m = arg;
 	char log[PATH_MAX + 16];
-	if (m->args->foreground)
+	if (m->args->foreground) {
+		diag_notice("%s is mounted at %s", m->data, m->args->dir);
 		return;
+	}
 	snprintf(log, sizeof log, "%s/spoolfs.log", m->data);
 	m->detached = true;
 	daemonize_ready(&m->daemon, log);

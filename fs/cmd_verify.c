@@ -257,9 +257,8 @@ static int run_all(struct verify *v, struct err *e)
 	struct pool *pool = pool_new("verify", cpus > 1 ? (unsigned)cpus : 1);
 	if (!pool)
 		return err_set(e, ERR_NO_MEMORY, "no memory");
-	progress_init(&v->progress);
 	pool_for_each(pool, v->segment_count, run_segment, v);
-	progress_end(&v->progress);
+	progress_clear(&v->progress);
 	pool_free(pool);
 	return 0;
 }
@@ -393,7 +392,9 @@ int cmd_verify(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	argp_parse(&argp, argc, argv, 0, NULL, &v);
+	progress_init(&v.progress);
 	int rc = verify_run(&v, &faults, &e);
+	progress_end(&v.progress);
 	if (rc < 0)
 		command_say(command, "%s", e.text);
 	int status = rc < 0 || v.unreadable ? EXIT_USAGE : faults ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -1,6 +1,6 @@
 #include <argp.h>
 #include <errno.h>
-#include <signal.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,6 +114,17 @@ static char *help_filter(int key, const char *text, void *input)
 	return list;
 }
 
+/* A descriptor 0, 1 or 2 that was closed would go to the next file that is opened, a log of messages say, and what is printed into that. */
+static void open_standard_files(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -122,6 +133,7 @@ int main(int argc, char **argv)
 		.doc = "A message log that you mount: topics are directories, partitions are append-only files, and on disk it is a Kafka log.\v",
 		.help_filter = help_filter,
 	};
+	open_standard_files();
 	argp_err_exit_status = EXIT_USAGE;
 	const char *name = argc ? strrchr(argv[0], '/') : NULL;
 	name = name ? name + 1 : argc ? argv[0] : "spoolfs";

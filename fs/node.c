@@ -11,7 +11,15 @@
 enum {
 	ROOT_ID = 1,             /* FUSE's */
 	BLOCK_BYTES = 1 << 20,   /* what cat, cp and others read at once */
-	HANDED_NS = 1000000,
+};
+
+enum { RETRY_NS = 1000000000 }; /* a thread that was told to look a name up again does so at once, or not at all */
+
+struct retry {
+	struct retry *next;
+	uint64_t ino;
+	pid_t thread_id;
+	int64_t since_ns;
 };
 
 static const char earliest_suffix[] = "@earliest";
@@ -45,6 +53,10 @@ void nodes_release(struct nodes *ns)
 	for (struct node *n = ns->root.next, *next; n != &ns->root; n = next) {
 		next = n->next;
 		free_node(n);
+	}
+	for (struct retry *r = ns->retries, *next; r; r = next) {
+		next = r->next;
+		free(r);
 	}
 	free(ns->topic);
 	pthread_mutex_destroy(&ns->lock);
@@ -158,49 +170,38 @@ static int32_t place_index(const struct node *n)
 }
 
 /* Whether a lookup may be answered with it. start_position: of the log, for @earliest. */
-static bool is_current(const struct node *n, pid_t thread_id, int64_t now_ns, int64_t start_position)
+static bool is_current(const struct node *n, int64_t start_position)
 {
 	if (n->kind == NODE_EARLIEST)
 		return n->base_position == start_position;
-	if (n->kind != NODE_PARTITION)
-		return true;
-	bool may_be_writing_soon = n->handed_ns && n->handed_to != thread_id && now_ns - n->handed_ns < HANDED_NS;
-	return !n->writers && !may_be_writing_soon;
-}
-
-static void count_lookup(struct node *n, pid_t thread_id, int64_t now_ns)
-{
-	n->lookups++;
-	n->handed_to = thread_id;
-	n->handed_ns = now_ns;
+	return n->kind != NODE_PARTITION || (!n->writers && n->kept_for == ANY_THREAD);
 }
 
 /* The current node of that kind and index, a lookup counted; NULL where there is none to be used. */
-static struct node *find_current(struct nodes *ns, struct node *parent, enum node_kind kind, int32_t index, pid_t thread_id, int64_t start_position)
+static struct node *find_current(struct nodes *ns, struct node *parent, enum node_kind kind, int32_t index, int64_t start_position)
 {
-	int64_t now_ns = mono_now().ns;
 	pthread_mutex_lock(&ns->lock);
 	struct node **at = place(ns, parent, kind, index);
 	struct node *n = at ? *at : NULL;
-	if (n && !is_current(n, thread_id, now_ns, start_position))
+	if (n && !is_current(n, start_position))
 		n = NULL;
 	if (n)
-		count_lookup(n, thread_id, now_ns);
+		n->lookups++;
 	pthread_mutex_unlock(&ns->lock);
 	return n;
 }
 
 /* Makes a node the current one, with one lookup. Owns the references to t and p from now on, also when it fails. */
-static int add_node(struct nodes *ns, struct node *parent, const struct node *like, pid_t thread_id, struct node **out, struct err *e)
+static int add_node(struct nodes *ns, struct node *parent, const struct node *like, struct node **out, struct err *e)
 {
 	struct node *n = malloc(sizeof *n), **at = NULL;
 	if (n) {
 		*n = *like;
 		n->parent = like->kind == NODE_TOPIC ? NULL : parent;
+		n->lookups = 1;
 		pthread_mutex_lock(&ns->lock);
 		at = need_place(ns, parent, n->kind, place_index(n));
 		if (at) {
-			count_lookup(n, thread_id, mono_now().ns);
 			if (n->parent)
 				parent->holds++;
 			*at = n; /* one that stood there is still known to the kernel, and freed when that forgets it */
@@ -222,12 +223,12 @@ static int add_node(struct nodes *ns, struct node *parent, const struct node *li
 
 int nodes_lookup_topic(struct nodes *ns, struct topic *t, struct node **out, struct err *e)
 {
-	*out = find_current(ns, &ns->root, NODE_TOPIC, topic_serial(t), 0, 0);
+	*out = find_current(ns, &ns->root, NODE_TOPIC, topic_serial(t), 0);
 	if (*out)
 		return 0;
 	topic_ref(t);
 	struct node like = {.kind = NODE_TOPIC, .topic = t, .index = -1};
-	return add_node(ns, &ns->root, &like, 0, out, e);
+	return add_node(ns, &ns->root, &like, out, e);
 }
 
 static int lookup_in_root(struct nodes *ns, const char *name, struct node **out, struct err *e)
@@ -242,42 +243,94 @@ static int lookup_in_root(struct nodes *ns, const char *name, struct node **out,
 
 static int lookup_config(struct nodes *ns, struct node *parent, struct node **out, struct err *e)
 {
-	*out = find_current(ns, parent, NODE_CONFIG, -1, 0, 0);
+	*out = find_current(ns, parent, NODE_CONFIG, -1, 0);
 	if (*out)
 		return 0;
 	topic_ref(parent->topic);
 	struct node like = {.kind = NODE_CONFIG, .topic = parent->topic, .index = -1};
-	return add_node(ns, parent, &like, 0, out, e);
+	return add_node(ns, parent, &like, out, e);
 }
 
-static int lookup_partition(struct nodes *ns, struct node *parent, const char *name, pid_t thread_id, struct node **out, struct err *e)
+static int no_partition(struct node *topic, int32_t index, struct err *e)
 {
-	const char *rest = name;
-	int32_t index = take_number(&rest);
-	enum node_kind kind = !*rest ? NODE_PARTITION : NODE_EARLIEST;
-	struct visible v = {0};
-	struct partition *p = NULL;
-	int rc = 0;
-	if (index < 0 || (*rest && strcmp(rest, earliest_suffix)))
-		return err_set(e, ERR_NOT_FOUND, "topic %s has no file %s", topic_name(parent->topic), name);
-	if (kind == NODE_PARTITION && (*out = find_current(ns, parent, kind, index, thread_id, 0)))
-		return 0;
-	p = topic_partition(parent->topic, index);
-	if (!p)
-		return err_set(e, ERR_NOT_FOUND, "topic %s has no partition %d", topic_name(parent->topic), (int)index);
-	if (kind == NODE_EARLIEST)
-		rc = partition_visible(p, &v, e);
-	if (rc == 0 && kind == NODE_EARLIEST && (*out = find_current(ns, parent, kind, index, thread_id, v.start_position))) {
-		partition_unref(p);
-		return 0;
+	return err_set(e, ERR_NOT_FOUND, "topic %s has no partition %d", topic_name(topic->topic), (int)index);
+}
+
+/* ---- an OPEN that is refused, and comes back ---- */
+
+/* The thread's entry, or the end of the list. Entries that came to nothing are dropped on the way. locks: the table's. */
+static struct retry **find_retry(struct nodes *ns, uint64_t ino, pid_t thread_id)
+{
+	struct retry **at = &ns->retries, *r;
+	int64_t now_ns = *at ? mono_now().ns : 0;
+	while ((r = *at) && !(r->ino == ino && r->thread_id == thread_id)) {
+		if (now_ns - r->since_ns < RETRY_NS)
+			at = &r->next;
+		else {
+			*at = r->next;
+			free(r);
+		}
 	}
-	if (rc < 0) {
+	return at;
+}
+
+static bool is_retrying(struct nodes *ns, uint64_t ino, pid_t thread_id)
+{
+	pthread_mutex_lock(&ns->lock);
+	bool found = *find_retry(ns, ino, thread_id);
+	pthread_mutex_unlock(&ns->lock);
+	return found;
+}
+
+static bool add_retry(struct nodes *ns, uint64_t ino, pid_t thread_id)
+{
+	struct retry *r = malloc(sizeof *r);
+	if (!r)
+		return false;
+	*r = (struct retry){.next = ns->retries, .ino = ino, .thread_id = thread_id, .since_ns = mono_now().ns};
+	ns->retries = r;
+	return true;
+}
+
+static bool take_retry(struct nodes *ns, uint64_t ino, pid_t thread_id)
+{
+	struct retry **at = find_retry(ns, ino, thread_id), *r = *at;
+	if (!r)
+		return false;
+	*at = r->next;
+	free(r);
+	return true;
+}
+
+int nodes_lookup_partition(struct nodes *ns, struct node *topic, int32_t index, pid_t thread_id, struct node **out, struct err *e)
+{
+	bool retrying = is_retrying(ns, node_stable_ino(topic->topic, index), thread_id);
+	*out = retrying ? NULL : find_current(ns, topic, NODE_PARTITION, index, 0);
+	if (*out)
+		return 0;
+	struct partition *p = topic_partition(topic->topic, index);
+	if (!p)
+		return no_partition(topic, index, e);
+	topic_ref(topic->topic);
+	struct node like = {.kind = NODE_PARTITION, .topic = topic->topic, .partition = p, .index = index, .kept_for = retrying ? thread_id : ANY_THREAD};
+	return add_node(ns, topic, &like, out, e);
+}
+
+static int lookup_earliest(struct nodes *ns, struct node *topic, int32_t index, struct node **out, struct err *e)
+{
+	struct visible v;
+	struct partition *p = topic_partition(topic->topic, index);
+	if (!p)
+		return no_partition(topic, index, e);
+	int rc = partition_visible(p, &v, e);
+	*out = rc == 0 ? find_current(ns, topic, NODE_EARLIEST, index, v.start_position) : NULL;
+	if (rc < 0 || *out) {
 		partition_unref(p);
 		return rc;
 	}
-	topic_ref(parent->topic);
-	struct node like = {.kind = kind, .topic = parent->topic, .partition = p, .index = index, .base_position = v.start_position};
-	return add_node(ns, parent, &like, thread_id, out, e);
+	topic_ref(topic->topic);
+	struct node like = {.kind = NODE_EARLIEST, .topic = topic->topic, .partition = p, .index = index, .base_position = v.start_position};
+	return add_node(ns, topic, &like, out, e);
 }
 
 int nodes_lookup(struct nodes *ns, struct node *parent, const char *name, pid_t thread_id, struct node **out, struct err *e)
@@ -288,7 +341,13 @@ int nodes_lookup(struct nodes *ns, struct node *parent, const char *name, pid_t 
 		return err_set(e, ERR_NOT_FOUND, "there is no %s", name);
 	if (!strcmp(name, ".config"))
 		return lookup_config(ns, parent, out, e);
-	return lookup_partition(ns, parent, name, thread_id, out, e);
+	const char *rest = name;
+	int32_t index = take_number(&rest);
+	if (index >= 0 && !*rest)
+		return nodes_lookup_partition(ns, parent, index, thread_id, out, e);
+	if (index >= 0 && !strcmp(rest, earliest_suffix))
+		return lookup_earliest(ns, parent, index, out, e);
+	return err_set(e, ERR_NOT_FOUND, "topic %s has no file %s", topic_name(parent->topic), name);
 }
 
 /* Takes n, and then its parent, out of the table if nothing refers to it any more; returns them chained by `parent`, to be freed without the lock.
@@ -331,13 +390,19 @@ void nodes_forget(struct nodes *ns, struct node *n, uint64_t lookups)
 	free_chain(unused);
 }
 
-void nodes_open(struct nodes *ns, struct node *n, bool writes)
+bool nodes_open(struct nodes *ns, struct node *n, bool writes, pid_t thread_id)
 {
 	pthread_mutex_lock(&ns->lock);
-	n->holds++;
-	n->writers += writes;
-	n->handed_ns = 0;
+	bool taken = n->kind == NODE_PARTITION && (n->writers || (n->kept_for != ANY_THREAD && n->kept_for != thread_id));
+	bool again = take_retry(ns, node_ino(n), thread_id);
+	bool refused = taken && !again && thread_id != ANY_THREAD && add_retry(ns, node_ino(n), thread_id);
+	if (!refused) {
+		n->holds++;
+		n->writers += writes;
+		n->kept_for = ANY_THREAD;
+	}
 	pthread_mutex_unlock(&ns->lock);
+	return !refused;
 }
 
 void nodes_close(struct nodes *ns, struct node *n, bool writes)

@@ -7,11 +7,12 @@
  *   DIR/orders/0@earliest the same from where its log starts, position 0 there: for tools that trust sizes. Not listed.
  *   DIR/orders/.config    its properties. Not listed.
  *
- * A nodeid is the address of a struct node. It lives while the kernel has it (each LOOKUP answered with it counts, FORGET takes
- * back) or while it is open. The kernel lets one append through per nodeid, so a partition gets a new one when the name is looked up and the current one
- *   - has a writer open, or
- *   - was handed to another thread under a millisecond ago and has not been opened since: that thread may be about to write; or
- *   - was retired: its name was unlinked.
+ * A nodeid is the address of a struct node. It lives while the kernel has it (each name answered with it counts, FORGET takes
+ * back) or while it is open. The kernel lets one append through per nodeid, and who seeks to the end waits for it, so a node with a writer is opened by nobody else:
+ *   1. The kernel keeps the name for a while, and comes with an OPEN.
+ *   2. Where the node has a writer the OPEN is refused with ESTALE. That makes the kernel look the name up again, once, and then open what it is told.
+ *   3. This LOOKUP is answered with a new node, the current one from now on, and kept for that thread's OPEN.
+ *   4. That OPEN is not refused, whatever it finds: an open by another way than the name (/proc/self/fd) comes back with the node it had.
  * The inode number that stat shows is the partition's, whatever the nodeid.
  *
  * An @earliest node keeps the position it starts at; where the log start has moved since, a lookup makes a new one.
@@ -29,6 +30,8 @@
 
 #include "cluster/topics.h"
 #include "store/err.h"
+
+enum { ANY_THREAD = -1 };
 
 enum node_kind { NODE_ROOT, NODE_TOPIC, NODE_PARTITION, NODE_EARLIEST, NODE_CONFIG };
 
@@ -48,9 +51,10 @@ struct node { /* what is constant may be read without a lock while the node live
 	uint64_t lookups;             /* the kernel's references */
 	uint32_t holds;               /* children and opens */
 	uint32_t writers;
-	pid_t handed_to;              /* the thread that looked it up last */
-	int64_t handed_ns;            /* when; 0: it was opened since */
+	pid_t kept_for;               /* the thread that alone may open it at first; ANY_THREAD */
 };
+
+struct retry; /* an OPEN that was refused and is expected to come back */
 
 struct nodes {
 	struct broker *broker;        /* borrowed */
@@ -58,6 +62,7 @@ struct nodes {
 	struct node root;             /* also the head of the ring of all nodes */
 	struct node **topic;          /* by serial; NULL where the kernel knows none */
 	size_t topic_cap;
+	struct retry *retries;
 	mode_t root_mode;             /* of the mount point, as it was before the mount */
 	uid_t root_uid;
 	gid_t root_gid;
@@ -74,12 +79,13 @@ uint64_t nodes_id(const struct nodes *ns, const struct node *n);
 
 /* Finds a name and counts a lookup. thread_id: who asks. ERR_NOT_FOUND, ERR_NO_MEMORY, ERR_DELETED; those of partition_visible for @earliest. */
 int nodes_lookup(struct nodes *ns, struct node *parent, const char *name, pid_t thread_id, struct node **out, struct err *e);
-/* The same for a topic that is at hand. */
+/* The same for a topic that is at hand, and for a partition by its number. */
 int nodes_lookup_topic(struct nodes *ns, struct topic *t, struct node **out, struct err *e);
+int nodes_lookup_partition(struct nodes *ns, struct node *topic, int32_t index, pid_t thread_id, struct node **out, struct err *e);
 void nodes_forget(struct nodes *ns, struct node *n, uint64_t lookups);
 
-/* An open of it, with write access or not; counted until nodes_close. */
-void nodes_open(struct nodes *ns, struct node *n, bool writes);
+/* An open of it, with write access or not; counted until nodes_close. false: the thread is to look the name up again; never for ANY_THREAD. */
+bool nodes_open(struct nodes *ns, struct node *n, bool writes, pid_t thread_id);
 void nodes_close(struct nodes *ns, struct node *n, bool writes);
 
 /* The partition's name was unlinked: the next lookup makes a new node. */

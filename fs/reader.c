@@ -8,6 +8,7 @@
 #include "cluster/broker.h"
 #include "cluster/partition.h"
 #include "fs/ops.h"
+#include "fs/tail.h"
 #include "store/conf.h"
 #include "store/diag.h"
 
@@ -38,9 +39,11 @@ struct reader {
 	pthread_mutex_t lock;
 	pthread_cond_t filled;
 	bool begun;          /* there was a READ: moved and shift are final */
+	bool based;          /* an @earliest handle */
 	bool moved;
 	int64_t shift;       /* the view's position minus the handle's */
 	int64_t furthest;    /* of a moved handle: the handle's position behind the furthest byte returned */
+	struct tail tail;
 	struct log_cursor *cursor[CURSORS];
 	int cursors;
 
@@ -372,18 +375,42 @@ static struct block *find_block(struct reader *r, int64_t position, size_t n)
 	return NULL;
 }
 
-/* The first READ decides what the handle's positions mean. locks: the reader's. */
-static int begin(struct reader *r, int64_t at, struct err *e)
+/* From now on the handle's position `at` is the log start. */
+static void move(struct reader *r, int64_t at, int64_t start)
 {
-	if (!r->begun && at == 0) {
-		struct visible v;
-		int rc = partition_visible(r->p, &v, e);
-		if (rc < 0)
-			return rc;
-		r->moved = v.start_position > 0;
-		r->shift = v.start_position;
-	}
+	r->moved = true;
+	r->shift = start - at;
+	r->furthest = at;
+}
+
+/* The first READ decides what the handle's positions mean, or tail's next one. *newline: the answer is that. locks: the reader's. */
+static int begin(struct reader *r, fuse_req_t req, int64_t at, size_t *size, bool *newline, struct err *e)
+{
+	struct visible v;
+	bool first = !r->begun;
+	if (!first && r->tail.state == TAIL_NO)
+		return 0;
+	int rc = partition_visible(r->p, &v, e);
+	if (rc < 0)
+		return rc;
 	r->begun = true;
+	if (v.start_position == 0)
+		return 0;
+	if (first && at == 0) {
+		move(r, 0, v.start_position);
+		return 0;
+	}
+	switch (tail_read(&r->tail, first, at, size, v.start_position, v.end_position, fuse_req_ctx(req)->pid)) {
+	case TAIL_NEWLINE:
+		*newline = true;
+		break;
+	case TAIL_SHORT:
+	case TAIL_FORWARDS:
+		move(r, at, v.start_position);
+		break;
+	case TAIL_AS_USUAL:
+		break;
+	}
 	return 0;
 }
 
@@ -434,14 +461,31 @@ static struct log_cursor *take_cursor(struct reader *r)
 	return c ? c : partition_cursor_new(r->p);
 }
 
+/* A handle that begins at 0, and of which nothing was read yet, may begin anew where the log start has moved to meanwhile. */
+static bool begins_anew(struct reader *r, int64_t at)
+{
+	struct visible v;
+	bool anew = false;
+	pthread_mutex_lock(&r->lock);
+	if (!r->based && at == 0 && r->furthest == 0 && partition_visible(r->p, &v, NULL) == 0 && v.start_position > r->shift) {
+		move(r, 0, v.start_position);
+		anew = true;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return anew;
+}
+
 /* Reads into buf and answers. */
 static void read_into(struct reader *r, fuse_req_t req, int64_t at, uint8_t *buf, size_t size)
 {
 	struct err e = ERR_INIT;
 	struct visible v;
 	struct log_cursor *c = take_cursor(r), *surplus = c;
-	ssize_t got = c ? read_view(r, c, at + r->shift, buf, size, &e) : err_set(&e, ERR_NO_MEMORY, "no memory for a reader");
-	if (got == ERR_OUT_OF_RANGE && partition_visible(r->p, &v, NULL) == 0 && at + r->shift >= v.start_position)
+	ssize_t got;
+	do
+		got = c ? read_view(r, c, at + r->shift, buf, size, &e) : err_set(&e, ERR_NO_MEMORY, "no memory for a reader");
+	while (got == ERR_OUT_OF_RANGE && begins_anew(r, at));
+	if (got == ERR_OUT_OF_RANGE && partition_visible(r->p, &v, NULL) == 0 && at + r->shift >= v.end_position)
 		got = 0;
 	pthread_mutex_lock(&r->lock);
 	note_served(r, at, size, got > 0 ? (size_t)got : 0);
@@ -499,24 +543,31 @@ void reader_read(struct reader *r, fuse_req_t req, int64_t at, size_t size)
 	size = size < BLOCK_BYTES ? size : BLOCK_BYTES;
 	pthread_mutex_lock(&r->lock);
 	r->reads++;
-	int rc = begin(r, at, &e);
-	if (rc == 0 && r->moved && at > r->furthest)
+	bool newline = false;
+	int rc = begin(r, req, at, &size, &newline, &e);
+	if (rc == 0 && !newline && r->moved && at > r->furthest)
 		rc = err_set(&e, ERR_OUT_OF_RANGE, "beyond what a moved reader has returned");
-	if (rc == 0 && at + r->shift != r->next) {
-		drop_all(r);
-		r->run = 0;
-	} else if (rc == 0 && r->first)
-		b = find_block(r, at + r->shift, size);
-	if (b) {
-		note_served(r, at, size, size);
-		job = wants_job(r);
-	} else if (rc == 0)
-		r->next = at + r->shift + (int64_t)size; /* so that a job that begins now begins behind what this READ reads itself */
+	if (rc == 0 && !newline) {
+		if (at + r->shift != r->next) {
+			drop_all(r);
+			r->run = 0;
+		} else if (r->first) {
+			b = find_block(r, at + r->shift, size);
+		}
+		if (b) {
+			note_served(r, at, size, size);
+			job = wants_job(r);
+		} else {
+			r->next = at + r->shift + (int64_t)size; /* so that a job that begins now begins behind what this READ reads itself */
+		}
+	}
 	pthread_mutex_unlock(&r->lock);
 	if (job)
 		pool_run(r->rs->pool, &r->job);
 	if (rc < 0)
 		reply_error(r, req, at, &e);
+	else if (newline)
+		fuse_reply_buf(req, "\n", 1);
 	else if (b)
 		fuse_reply_buf(req, (char *)b->data + (at + r->shift - b->position), size);
 	else if (size <= STACK_BYTES)
@@ -533,7 +584,7 @@ struct reader *reader_new(struct readers *rs, struct partition *p, int64_t base)
 	struct reader *r = malloc(sizeof *r);
 	if (!r)
 		return NULL;
-	*r = (struct reader){.rs = rs, .p = p, .begun = base >= 0, .shift = base > 0 ? base : 0, .next = -1, .ahead_bytes = FIRST_AHEAD_BYTES, .job.run = read_ahead};
+	*r = (struct reader){.rs = rs, .p = p, .begun = base >= 0, .based = base >= 0, .shift = base > 0 ? base : 0, .next = -1, .ahead_bytes = FIRST_AHEAD_BYTES, .job.run = read_ahead};
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->filled, NULL);
 	pthread_mutex_lock(&rs->lock);

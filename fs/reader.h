@@ -4,7 +4,7 @@
  * Positions. A handle's positions are the view's, with two exceptions. An @earliest handle has a base: its 0 is the position at which the log
  * started when the name was looked up. And a handle whose first READ is at 0 and finds that the log's head is gone is moved: it starts
  * at the log's start. What a moved handle has returned it serves again; a READ beyond the furthest byte returned is ESTALE, for its positions are not
- * the file's. A READ below the log start is ESTALE in any case, never other bytes.
+ * the file's. A READ below the log start is ESTALE in any case, never other bytes; but for tail -n there is fs/tail.h.
  *
  * Reading ahead. A handle that reads one full READ after the other gets blocks decoded ahead of it by the broker's pool:
  *   1. The READ that is served schedules the job, if the handle has fewer blocks than it may, and memory is left.

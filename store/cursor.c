@@ -88,8 +88,10 @@ static int enter(struct log_cursor *c, const struct batch *b, const uint8_t *byt
 			return 0;
 	}
 	rc = batch_records(b, bytes, &c->area, &area, &n, e);
-	if (rc < 0)
-		return err_context(e, "%s/%020" PRId64 ".log, position %u: ", c->segment->dir, c->segment->base_offset, position);
+	if (rc < 0) {
+		err_context(e, "%s/%020" PRId64 ".log, position %u", c->segment->dir, c->segment->base_offset, position);
+		return rc;
+	}
 	c->p = area;
 	c->end = area + n;
 	return 0;
@@ -258,6 +260,9 @@ static int seek(struct log_cursor *c, int64_t position, size_t want, struct err 
 	find_entry(c->segment, position, &entry);
 	size_t read_bytes = want + want / 4;
 	scan_from(c, entry.batch_position, read_bytes < SMALL_READ_BYTES ? SMALL_READ_BYTES : read_bytes > LARGE_READ_BYTES ? LARGE_READ_BYTES : read_bytes);
+	if (entry.position > position)
+		return err_set(e, ERR_CORRUPT, "%s: nothing is known of position %" PRId64 ": the log's first segment begins at position %" PRId64 "; one is missing", c->log->name,
+			       position, entry.position);
 	c->position = entry.position;
 	c->aim = want + (size_t)(position - entry.position);
 	if (entry.byte_in_batch && (rc = enter_inside(c, &entry, e)) < 0)
@@ -303,9 +308,14 @@ static int next_batch(struct log_cursor *c, struct err *e)
 	if (c->scan.at >= c->scan.end)
 		return next_segment(c, e);
 	int rc = scan_next(&c->scan, &b, &bytes, &position, e);
+	if (rc < 0) {
+		err_context(e, "%s/%020" PRId64 ".log", c->segment->dir, c->segment->base_offset);
+		return rc;
+	}
+	rc = enter(c, &b, bytes, position, e);
 	if (rc < 0)
-		return err_context(e, "%s/%020" PRId64 ".log: ", c->segment->dir, c->segment->base_offset);
-	return enter(c, &b, bytes, position, e);
+		c->scan.at = position; /* whoever asks again meets it again, and never what is behind in its place */
+	return rc;
 }
 
 /* ---- reading ---- */
@@ -421,11 +431,24 @@ static int find_in_segment(struct log_shape *shape, struct segment *s, const str
 	return rc;
 }
 
+/* The entry at the start of the batch that an entry points into. */
+static bool first_of_batch(struct segment *s, struct view_entry *entry)
+{
+	uint8_t header[BATCH_HEADER_BYTES];
+	struct batch b;
+	uint32_t at = entry->batch_position;
+	return io_pread(s->fd, header, sizeof header, at) == sizeof header && batch_decode(&b, header, sizeof header, s->size_bytes - at, NULL) == 0 &&
+	       view_find_offset(&s->view, b.base_offset, entry) == 1 && entry->batch_position == at && entry->byte_in_batch == 0;
+}
+
 /* The last entry at a batch's start that is not behind what is wanted. */
 static void entry_before(struct segment *s, const struct wanted *w, struct view_entry *found)
 {
+	int rc = !s->view_ok ? 0 : w->offset >= 0 ? view_find_offset(&s->view, w->offset, found) : view_find_position(&s->view, w->position, found);
+	if (rc == 1 && (found->byte_in_batch == 0 || first_of_batch(s, found)))
+		return;
 	*found = (struct view_entry){s->first_position, s->base_offset, 0, 0};
-	for (uint32_t i = s->view_ok ? entries_count(&s->view.e) : 0; i-- > 0;) {
+	for (uint32_t i = rc ? entries_count(&s->view.e) : 0; i-- > 0;) { /* some entry is damaged */
 		struct view_entry entry;
 		if (view_entry_at(&s->view, i, &entry) == 1 && entry.byte_in_batch == 0 && (w->offset >= 0 ? entry.offset <= w->offset : entry.position <= w->position)) {
 			*found = entry;
@@ -444,7 +467,9 @@ static int find(struct log *l, const struct wanted *w, size_t index, struct log_
 	entry_before(s, w, &from);
 	rc = find_in_segment(shape, s, &from, w, offset, position, e);
 	segment_unpin(s);
-	return rc < 0 ? err_context(e, "%s: ", l->name) : rc;
+	if (rc < 0)
+		err_context(e, "%s", l->name);
+	return rc;
 }
 
 int log_position_of(struct log *l, int64_t offset, int64_t *position, struct err *e)

@@ -106,14 +106,49 @@ int dir_lock_holder(const char *dir, struct dir_holder *holder, struct err *e)
 
 /* ---- meta.properties ---- */
 
-static void meta_line(struct dir_meta *m, const char *line)
+/* Takes the escapes of a Java properties file out of a text, in place: Kafka writes "cluster.id=a\=b". */
+static void unescape(char *text)
 {
-	char value[64];
-	if (sscanf(line, "version = %63s", value) == 1 || sscanf(line, "version=%63s", value) == 1)
-		m->version = atoi(value);
-	else if (sscanf(line, "broker.id=%63s", value) == 1 || sscanf(line, "node.id=%63s", value) == 1)
-		m->broker_id = atoi(value);
-	else if (sscanf(line, "cluster.id=%63s", value) == 1)
+	char *to = text;
+	for (const char *p = text; *p; p++)
+		*to++ = *p == '\\' && p[1] ? *++p : *p;
+	*to = 0;
+}
+
+/* Splits a line into key and value at the first '=', ':' or space that is not escaped. */
+static char *split_line(char *line, char **value)
+{
+	line += strspn(line, " \t\f");
+	char *p = line;
+	while (*p && !strchr("=: \t\f", *p))
+		p += *p == '\\' && p[1] ? 2 : 1;
+	char *end = p;
+	p += strspn(p, " \t\f");
+	if (*p == '=' || *p == ':')
+		p++;
+	*value = p + strspn(p, " \t\f");
+	*end = 0;
+	unescape(line);
+	unescape(*value);
+	return line;
+}
+
+/* -1: no number that is not negative. */
+static int32_t number(const char *text)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+	return end == text || *end || *text < '0' || *text > '9' || n > INT32_MAX ? -1 : (int32_t)n;
+}
+
+static void meta_line(struct dir_meta *m, char *line)
+{
+	char *value, *key = split_line(line, &value);
+	if (!strcmp(key, "version"))
+		m->version = number(value);
+	else if (!strcmp(key, "broker.id") || !strcmp(key, "node.id"))
+		m->broker_id = number(value);
+	else if (!strcmp(key, "cluster.id"))
 		snprintf(m->cluster_id, sizeof m->cluster_id, "%s", value);
 }
 
@@ -127,7 +162,8 @@ int dir_meta_load(const char *dir, struct dir_meta *m, struct err *e)
 		return err_sys(e, sys, "cannot read %s", path);
 	*m = (struct dir_meta){.version = -1, .broker_id = -1};
 	for (char *line = strtok_r(text, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save))
-		meta_line(m, line);
+		if (line[strspn(line, " \t\f")] != '#' && line[strspn(line, " \t\f")] != '!')
+			meta_line(m, line);
 	free(text);
 	if (m->version < 0)
 		return err_set(e, ERR_CORRUPT, "%s has no version: it is damaged; put back \"version=0\", or the file from a backup", path);
@@ -165,14 +201,27 @@ int topic_name_check(const char *name, struct err *e)
 	return 0;
 }
 
+/* <topic>-<n>.<32 hex digits>-delete, to the letter: what is called so is removed. Kafka may have cut the topic's name to nothing. */
+static bool is_deleted(const char *name)
+{
+	enum { DIGITS = 32, TAIL = sizeof "-delete" - 1 };
+	size_t n = strlen(name);
+	if (n < 2 + 1 + DIGITS + TAIL || strcmp(name + n - TAIL, "-delete"))
+		return false;
+	const char *hex = name + n - TAIL - DIGITS, *p = hex - 1;
+	if (*p != '.' || strspn(hex, "0123456789abcdef") != DIGITS)
+		return false;
+	while (p > name && p[-1] >= '0' && p[-1] <= '9')
+		p--;
+	return *p != '.' && p > name && p[-1] == '-';
+}
+
 void dir_entry_parse(const char *name, struct dir_entry *d)
 {
 	d->kind = DIR_OTHER;
 	d->topic[0] = 0;
 	d->partition = -1;
-	size_t n = strlen(name);
-	static const char deleted[] = "-delete";
-	if (n > sizeof deleted && !strcmp(name + n - (sizeof deleted - 1), deleted)) {
+	if (is_deleted(name)) {
 		d->kind = DIR_DELETED;
 		return;
 	}

@@ -4,7 +4,8 @@
  *   .lock                        held by an fcntl(2) write lock (as Kafka does), so that two processes never share the directory. Its text is
  *                                for people and for who waits: "PID\nSTATE\nLABEL\n", state "serving" or "stopping"
  *   meta.properties              Kafka's; written as version 0 where there is none; a foreign one stays as it is
- *   <topic>-<n>/                 a partition; with ".<32 hex digits>-delete" behind: one being deleted; "-stray", "-future": Kafka's, left alone
+ *   <topic>-<n>/                 a partition; with ".<32 hex digits>-delete" behind: one being deleted; anything else, Kafka's "-stray" and "-future" too, is left
+ *                                alone
  *
  * thread: one at a time.
  */

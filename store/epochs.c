@@ -1,7 +1,7 @@
 #include "store/epochs.h"
 
 #include <inttypes.h>
-#include <stdio.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,28 +35,48 @@ static int push(struct epochs *x, int32_t epoch, int64_t start_offset)
 	return 0;
 }
 
-static int parse(struct epochs *x, char *text, const char *path, struct err *e)
+/* A decimal number without a sign, and the blanks behind it. */
+static bool take_number(const char **text, int64_t max, int64_t *number)
 {
-	char *save;
-	char *line = strtok_r(text, "\n", &save);
-	if (!line || strcmp(line, "0") != 0)
+	const char *c = *text;
+	if (*c < '0' || *c > '9')
+		return false;
+	for (*number = 0; *c >= '0' && *c <= '9'; c++) {
+		int digit = *c - '0';
+		if (*number > (max - digit) / 10)
+			return false;
+		*number = *number * 10 + digit;
+	}
+	*text = c + strspn(c, " \t\r");
+	return true;
+}
+
+/* A cut file ends without a newline: half a number is not taken for a whole one. */
+static bool take_newline(const char **text)
+{
+	if (**text != '\n')
+		return false;
+	++*text;
+	return true;
+}
+
+static int parse(struct epochs *x, const char *text, size_t n, const char *path, struct err *e)
+{
+	const char *end = text + n;
+	int64_t version, count, epoch, start;
+	if (!take_number(&text, INT32_MAX, &version) || version != 0 || !take_newline(&text))
 		return err_set(e, ERR_CORRUPT, "%s: version is not 0", path);
-	line = strtok_r(NULL, "\n", &save);
-	long count = line ? strtol(line, NULL, 10) : -1;
-	if (count < 0)
+	if (!take_number(&text, INT32_MAX, &count) || !take_newline(&text))
 		return err_set(e, ERR_CORRUPT, "%s: no number of entries", path);
-	for (long i = 0; i < count; i++) {
-		int32_t epoch;
-		int64_t start;
-		line = strtok_r(NULL, "\n", &save);
-		if (!line || sscanf(line, "%" SCNd32 " %" SCNd64, &epoch, &start) != 2 || epoch < 0 || start < 0)
-			return err_set(e, ERR_CORRUPT, "%s: entry %ld of %ld is missing or malformed", path, i + 1, count);
+	for (int64_t i = 1; i <= count; i++) {
+		if (!take_number(&text, INT32_MAX, &epoch) || !take_number(&text, INT64_MAX, &start) || !take_newline(&text))
+			return err_set(e, ERR_CORRUPT, "%s: entry %" PRId64 " of %" PRId64 " is missing or malformed", path, i, count);
 		if (x->count && (epoch <= x->list[x->count - 1].epoch || start < x->list[x->count - 1].start_offset))
-			return err_set(e, ERR_CORRUPT, "%s: entry %ld does not rise", path, i + 1);
-		if (push(x, epoch, start) < 0)
+			return err_set(e, ERR_CORRUPT, "%s: entry %" PRId64 " does not rise", path, i);
+		if (epochs_assign(x, (int32_t)epoch, start) < 0) /* older Kafka let two epochs begin at one offset: the later one counts */
 			return err_set(e, ERR_NO_MEMORY, "no memory for %s", path);
 	}
-	return 0;
+	return text == end ? 0 : err_set(e, ERR_CORRUPT, "%s: there is more than its %" PRId64 " entries", path, count);
 }
 
 int epochs_load(struct epochs *x, const char *path, struct err *e)
@@ -67,7 +87,7 @@ int epochs_load(struct epochs *x, const char *path, struct err *e)
 	int sys = io_read_file(path, FILE_LIMIT, &text, &n);
 	if (sys < 0)
 		return err_sys(e, sys, "cannot read %s", path);
-	int rc = parse(x, text, path, e);
+	int rc = n ? parse(x, text, n, path, e) : err_set(e, ERR_NOT_FOUND, "%s is empty: no epoch has begun yet", path);
 	free(text);
 	if (rc < 0)
 		x->count = 0;
@@ -98,7 +118,7 @@ int32_t epochs_last(const struct epochs *x)
 
 int epochs_assign(struct epochs *x, int32_t epoch, int64_t start_offset)
 {
-	if (epoch < 0 || epochs_last(x) == epoch)
+	if (epoch < 0 || start_offset < 0 || (epochs_last(x) == epoch && x->list[x->count - 1].start_offset <= start_offset))
 		return 0;
 	/* what the new one contradicts never was: a later epoch, or one that began at or past its start */
 	while (x->count && (x->list[x->count - 1].epoch >= epoch || x->list[x->count - 1].start_offset >= start_offset))
@@ -131,7 +151,7 @@ void epochs_end_of(const struct epochs *x, int32_t epoch, int64_t log_end, int32
 int epochs_truncate_end(struct epochs *x, int64_t end_offset)
 {
 	size_t before = x->count;
-	while (x->count && x->list[x->count - 1].start_offset >= end_offset)
+	while (x->count && end_offset >= 0 && x->list[x->count - 1].start_offset >= end_offset)
 		x->count--;
 	return x->count != before;
 }

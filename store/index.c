@@ -18,13 +18,14 @@ static uint32_t position_at(const struct offset_index *x, uint32_t i)
 	return be32_get(entries_at(&x->e, i) + 4);
 }
 
-/* The last entries only: a whole scan is not for every open, and an entry is checked again when it is used. */
+/* The last entries only: a whole scan is not for every open, and an entry is checked again when it is used. A segment's first batch never has
+ * an entry, so one at position 0 is what is left of a preallocated file. */
 static bool offsets_sane(const struct offset_index *x, uint32_t log_bytes)
 {
 	uint32_t n = entries_count(&x->e);
 	if (n == 0)
 		return true;
-	if (rel_at(x, n - 1) > INT32_MAX || position_at(x, n - 1) >= log_bytes)
+	if (rel_at(x, n - 1) > INT32_MAX || position_at(x, n - 1) == 0 || position_at(x, n - 1) >= log_bytes)
 		return false;
 	return n < 2 || (rel_at(x, n - 2) < rel_at(x, n - 1) && position_at(x, n - 2) < position_at(x, n - 1));
 }
@@ -113,7 +114,7 @@ static bool times_sane(const struct time_index *x)
 	if (n == 0)
 		return true;
 	time_index_entry(x, n - 1, &last, &offset);
-	if (offset - x->base_offset > INT32_MAX)
+	if (last < 0 || offset - x->base_offset > INT32_MAX)
 		return false;
 	if (n < 2)
 		return true;
@@ -167,8 +168,9 @@ bool time_index_find(const struct time_index *x, int64_t timestamp_ms, int64_t *
 	uint32_t lo = 0, hi = entries_count(&x->e);
 	while (lo < hi) {
 		uint32_t mid = lo + (hi - lo) / 2;
-		time_index_entry(x, mid, entry_timestamp_ms, entry_offset);
-		if (*entry_timestamp_ms < timestamp_ms)
+		int64_t timestamp, offset;
+		time_index_entry(x, mid, &timestamp, &offset);
+		if (timestamp < timestamp_ms)
 			lo = mid + 1;
 		else
 			hi = mid;

@@ -1,7 +1,7 @@
 /*
  * index: a segment's offset index and time index, as Kafka writes them.
  *
- * .index, 8 bytes an entry: relative offset u32 of the LAST record of a batch, position u32 of that batch in the .log. One about each
+ * .index, 8 bytes an entry: relative offset u32 of the LAST record of a batch, position u32 of that batch in the .log; both rise strictly. One about each
  * log.index.interval.bytes. .timeindex, 12 bytes an entry: the greatest timestamp so far i64 (ms), relative offset u32 of the last record of the batch that
  * has it; timestamps rise strictly. Both big-endian, no header, no checksum: an entry is believed only after the batch at its
  * position was seen to have that last offset (the caller checks; a mismatch means rebuild).
@@ -16,8 +16,9 @@
 struct offset_index { struct entries e; int64_t base_offset; };
 struct time_index { struct entries e; int64_t base_offset; };
 
-/* Opens and checks what can be checked without the log: size, rising entries (the last ones), offsets that are not below 0, positions below log_bytes. ERR_CORRUPT:
- * to be rebuilt. max_bytes: segment.index.bytes. */
+/* Opens and checks what can be checked without the log, of the last entries only: they rise, offsets are not below the base, timestamps not below 0, positions
+ * are above 0 and below log_bytes. ERR_CORRUPT (a partial entry and a preallocated tail of zeros too): to be rebuilt. max_bytes: segment.index.bytes. After a
+ * failure x is closed. */
 int offset_index_open(struct offset_index *x, const char *path, int64_t base_offset, bool writable, bool create, size_t max_bytes, uint32_t log_bytes, struct err *e);
 int time_index_open(struct time_index *x, const char *path, int64_t base_offset, bool writable, bool create, size_t max_bytes, struct err *e);
 void offset_index_close(struct offset_index *x);
@@ -39,7 +40,7 @@ bool time_index_last(const struct time_index *x, int64_t *timestamp_ms, int64_t 
 void offset_index_entry(const struct offset_index *x, uint32_t i, int64_t *offset, uint32_t *position);
 void time_index_entry(const struct time_index *x, uint32_t i, int64_t *timestamp_ms, int64_t *offset);
 
-/* Cuts entries at or past `offset`. */
+/* Cuts the entries whose offset is at or past `offset`. */
 int offset_index_truncate(struct offset_index *x, int64_t offset, struct err *e);
 int time_index_truncate(struct time_index *x, int64_t offset, struct err *e);
 

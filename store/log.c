@@ -92,7 +92,7 @@ static void shape_swap(struct log *l, struct log_shape *s)
 	log_shape_drop(l, old);
 }
 
-static struct segment *active(struct log *l)
+struct segment *log_active(struct log *l)
 {
 	return l->shape->segment_count ? l->shape->segment[l->shape->segment_count - 1] : NULL;
 }
@@ -130,272 +130,6 @@ bool log_is_aborted(const struct log_shape *s, const struct batch *b)
 		if (s->aborted[lo].producer_id == b->producer_id && s->aborted[lo].first_offset <= b->base_offset)
 			return true;
 	return false;
-}
-
-/* ---- opening ---- */
-
-struct found { /* what a partition's directory holds */
-	struct found_segment { int64_t base; bool txnindex; } *list;
-	size_t count, cap;
-	int64_t snapshot[64]; /* the greatest ones are what counts; more than that many are Kafka's leftovers */
-	size_t snapshots;
-	bool swap, deleted, failed;
-};
-
-static int found_name(void *arg, const char *name, unsigned char type)
-{
-	struct found *f = arg;
-	int64_t base;
-	int end = 0;
-	if (type != DT_REG)
-		return 0;
-	size_t n = strlen(name);
-	if (n > 8 && !strcmp(name + n - 8, ".deleted"))
-		f->deleted = true;
-	if (n > 5 && !strcmp(name + n - 5, ".swap"))
-		f->swap = true;
-	if (sscanf(name, "%20" SCNd64 "%n", &base, &end) != 1 || end != 20 || base < 0)
-		return 0;
-	const char *suffix = name + 20;
-	if (!strcmp(suffix, ".snapshot")) {
-		size_t least = 0;
-		for (size_t i = 1; i < f->snapshots; i++)
-			if (f->snapshot[i] < f->snapshot[least])
-				least = i;
-		size_t at = f->snapshots < 64 ? f->snapshots++ : least;
-		if (at != least || f->snapshots <= 64)
-			f->snapshot[at] = base;
-	}
-	bool is_log = !strcmp(suffix, ".log"), is_txn = !strcmp(suffix, ".txnindex");
-	if (!is_log && !is_txn)
-		return 0;
-	if (f->count == f->cap) {
-		size_t cap = f->cap ? 2 * f->cap : 8;
-		struct found_segment *list = realloc(f->list, cap * sizeof *list);
-		if (!list) {
-			f->failed = true;
-			return 0;
-		}
-		f->list = list;
-		f->cap = cap;
-	}
-	f->list[f->count++] = (struct found_segment){base, is_txn};
-	return 0;
-}
-
-static int by_base(const void *a, const void *b)
-{
-	const struct found_segment *x = a, *y = b;
-	return x->base < y->base ? -1 : x->base > y->base ? 1 : x->txnindex - y->txnindex;
-}
-
-static int by_last_offset(const void *a, const void *b)
-{
-	const struct aborted_txn *x = a, *y = b;
-	return x->last_offset < y->last_offset ? -1 : x->last_offset > y->last_offset;
-}
-
-static int load_aborted(struct log *l, struct log_shape *s, int64_t base, struct err *e)
-{
-	char path[PATH_MAX];
-	struct aborted_txn *list;
-	size_t n;
-	segment_path(l->dir, base, ".txnindex", path, sizeof path);
-	int rc = txnindex_load(path, base, &list, &n, e);
-	if (rc < 0 || n == 0)
-		return rc;
-	struct aborted_txn *all = realloc(s->aborted, (s->aborted_count + n) * sizeof *all);
-	if (all) {
-		memcpy(all + s->aborted_count, list, n * sizeof *all);
-		s->aborted = all;
-		s->aborted_count += n;
-	}
-	free(list);
-	return all ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for %s", path);
-}
-
-/* Makes the shape of what was found: sizes by stat, all but the last sealed. */
-static int load_segments(struct log *l, struct found *f, struct err *e)
-{
-	struct log_shape *s = calloc(1, sizeof *s);
-	int rc = 0;
-	if (!s || !(s->segment = calloc(f->count + 1, sizeof *s->segment)))
-		rc = err_set(e, ERR_NO_MEMORY, "no memory for %zu segments", f->count);
-	if (s)
-		s->refs = 1;
-	size_t logs = 0;
-	for (size_t i = 0; i < f->count; i++)
-		logs += !f->list[i].txnindex;
-	for (size_t i = 0; i < f->count && rc == 0; i++) {
-		if (f->list[i].txnindex) {
-			rc = load_aborted(l, s, f->list[i].base, e);
-			continue;
-		}
-		char path[PATH_MAX];
-		struct stat st;
-		segment_path(l->dir, f->list[i].base, ".log", path, sizeof path);
-		int sys = io_stat(path, &st);
-		if (sys < 0)
-			rc = err_sys(e, sys, "cannot look at %s", path);
-		else if (st.st_size > INT32_MAX)
-			rc = err_set(e, ERR_CORRUPT, "%s has %lld bytes: no segment is larger than 2 GiB", path, (long long)st.st_size);
-		else if (!(s->segment[s->segment_count] = segment_new(l->dir, f->list[i].base, (uint32_t)st.st_size, s->segment_count + 1 < logs, l->limits.index_bytes, l->cache)))
-			rc = err_set(e, ERR_NO_MEMORY, "no memory for a segment");
-		else
-			s->segment_count++;
-		if (rc == 0)
-			l->bytes += st.st_size;
-	}
-	if (rc == 0 && s->aborted_count)
-		qsort(s->aborted, s->aborted_count, sizeof *s->aborted, by_last_offset);
-	if (rc == 0)
-		l->shape = s;
-	else
-		log_shape_drop(l, s);
-	return rc;
-}
-
-/* The newest snapshot that loads and is not past `limit`; without one the state is empty, as of the log's first segment. */
-static int load_producers(struct log *l, struct found *f, int64_t limit, struct err *e)
-{
-	l->snapshot_offset = -1;
-	for (;;) {
-		int64_t best = -1;
-		size_t at = 0;
-		for (size_t i = 0; i < f->snapshots; i++)
-			if (f->snapshot[i] > best && f->snapshot[i] <= limit)
-				best = f->snapshot[at = i];
-		if (best < 0)
-			break;
-		char path[PATH_MAX];
-		struct err why = ERR_INIT;
-		segment_path(l->dir, best, ".snapshot", path, sizeof path);
-		int rc = producers_load(l->producers, path, best, &why);
-		if (rc == 0) {
-			l->snapshot_offset = best;
-			return 0;
-		}
-		if (rc != ERR_CORRUPT && rc != ERR_NOT_FOUND)
-			return err_set(e, rc, "%s", why.text);
-		diag_warning("%s; an older one, or the log itself, is read instead", why.text);
-		f->snapshot[at] = -1;
-	}
-	producers_clear(l->producers);
-	producers_set_map_end(l->producers, l->shape->segment_count ? l->shape->segment[0]->base_offset : 0);
-	return 0;
-}
-
-/* Whether the directory still is what the row says. */
-static bool row_fits(struct log *l, const struct partition_row *r)
-{
-	struct segment *s = active(l);
-	if (!s)
-		return r->active_base < 0;
-	return s->base_offset == r->active_base && s->size_bytes == r->active_bytes;
-}
-
-static int load_epochs(struct log *l, struct err *e)
-{
-	char path[PATH_MAX];
-	struct err why = ERR_INIT;
-	snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", l->dir);
-	int rc = epochs_load(&l->epochs, path, &why);
-	if (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT) {
-		if (rc == ERR_CORRUPT)
-			diag_warning("%s; it is made again from the log", why.text);
-		return rc;
-	}
-	return rc < 0 ? err_set(e, rc, "%s", why.text) : 0;
-}
-
-/* With a row: nothing of the log need be read. */
-static void adopt_row(struct log *l, const struct partition_row *r)
-{
-	l->leo = r->leo;
-	l->flushed_offset = r->recovery_point;
-	l->start_offset = r->start_offset;
-	l->start_position = r->start_position;
-	l->view_offset = r->visible_offset;
-	l->view_position = r->visible_position;
-	l->since_index_bytes = 0;
-	l->since_view_bytes = INT32_MAX; /* the next batch gets an entry */
-}
-
-/* Readers do not rebuild the active segment's view, so it is in order from the start. */
-static int open_active_view(struct log *l, struct err *e)
-{
-	struct segment *s = active(l);
-	if (!s || l->view_offset < s->base_offset)
-		return 0;
-	int rc = segment_pin(s, e);
-	if (rc < 0)
-		return rc;
-	if (!s->view_ok)
-		rc = log_rebuild_active_view(l, s, e);
-	segment_unpin(s);
-	return rc;
-}
-
-int log_open(struct log **out, const struct log_open *o, struct err *e)
-{
-	struct found f = {0};
-	struct log *l = calloc(1, sizeof *l);
-	if (!l)
-		return err_set(e, ERR_NO_MEMORY, "no memory for a log");
-	pthread_mutex_init(&l->list_lock, NULL);
-	pthread_mutex_init(&l->view_lock, NULL);
-	epochs_init(&l->epochs);
-	wr_init(&l->scratch, 0);
-	l->cache = o->cache;
-	l->pool = o->pool;
-	l->limits = o->limits;
-	l->dir = strdup(o->dir);
-	l->name = strdup(o->name);
-	l->producers = producers_new();
-	int rc = l->dir && l->name && l->producers ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for a log");
-	if (rc < 0)
-		goto done;
-	int sys = io_list(o->dir, found_name, &f);
-	if (sys < 0 || f.failed) {
-		rc = sys < 0 ? err_sys(e, sys, "cannot list %s", o->dir) : err_set(e, ERR_NO_MEMORY, "no memory to list %s", o->dir);
-		goto done;
-	}
-	if (f.swap) {
-		rc = err_set(e, ERR_OFFLINE, "%s holds .swap files of a compaction that Kafka did not finish: start and stop that Kafka once, then mount again", o->dir);
-		goto done;
-	}
-	l->deleted_pending = f.deleted;
-	if (f.count)
-		qsort(f.list, f.count, sizeof *f.list, by_base);
-	if ((rc = load_segments(l, &f, e)) < 0)
-		goto done;
-	bool trusted = o->row && row_fits(l, o->row);
-	rc = load_epochs(l, e);
-	if (rc == ERR_NOT_FOUND && trusted && o->row->leader_epoch < 0)
-		rc = 0;
-	if (rc == ERR_CORRUPT || rc == ERR_NOT_FOUND) {
-		trusted = false; /* the scan finds the epochs again */
-		rc = 0;
-	}
-	if (rc == 0)
-		rc = load_producers(l, &f, trusted ? o->row->leo : o->recovery_point > 0 ? o->recovery_point : 0, e);
-	if (rc < 0)
-		goto done;
-	if (trusted && producers_map_end(l->producers) != o->row->leo && l->shape->segment_count)
-		trusted = false;
-	if (trusted) {
-		adopt_row(l, o->row);
-		rc = open_active_view(l, e);
-	} else {
-		rc = log_recover(l, o, e);
-	}
-done:
-	free(f.list);
-	if (rc < 0)
-		log_free(l);
-	else
-		*out = l;
-	return rc;
 }
 
 /* ---- closing ---- */
@@ -451,30 +185,39 @@ int log_settle(struct log *l, struct err *e)
 
 /* ---- flushing ---- */
 
+/* The first segment that a flush from `from` on has to do with: the one that holds it, or, before that, one whose indexes were not synced when it was sealed. */
+static size_t flush_from(const struct log_shape *s, int64_t from)
+{
+	size_t i = s->segment_count;
+	while (i > 0 && s->segment[i - 1]->base_offset > from)
+		i--;
+	i = i ? i - 1 : 0;
+	while (i > 0 && s->segment[i - 1]->needs_index_sync)
+		i--;
+	return i;
+}
+
 int log_flush(struct log *l, int64_t offset, struct err *e)
 {
 	int rc = 0;
 	int64_t from = l->flushed_offset;
 	if (from >= offset)
 		return 0;
+	/* first the end, then the segments: all below that end is in one of them */
+	int64_t end = l->leo;
 	struct log_shape *s = log_shape_take(l);
-	int64_t end = l->leo; /* what is written by now is covered by the fsync below */
-	size_t i = s->segment_count;
-	while (i > 0 && s->segment[i - 1]->base_offset > from)
-		i--;
-	for (i = i ? i - 1 : 0; i < s->segment_count && rc == 0; i++) {
+	for (size_t i = flush_from(s, from); i < s->segment_count && rc == 0; i++) {
 		struct segment *g = s->segment[i];
-		if (g->base_offset >= offset || (rc = segment_pin(g, e)) < 0)
+		if (g->base_offset >= offset) { /* this one and those behind are not flushed */
+			if (g->base_offset < end)
+				end = g->base_offset;
 			break;
-		if (i + 1 < s->segment_count && s->segment[i + 1]->base_offset < end && g->sealed)
-			rc = segment_flush(g, true, e);
-		else
-			rc = segment_flush(g, false, e);
+		}
+		if ((rc = segment_pin(g, e)) < 0)
+			break;
+		rc = segment_flush(g, g->sealed, e);
 		segment_unpin(g);
 	}
-	/* segments at or past `offset` may not have been flushed */
-	if (rc == 0 && i < s->segment_count && s->segment[i]->base_offset < end)
-		end = s->segment[i]->base_offset;
 	log_shape_drop(l, s);
 	while (rc == 0 && from < end && !atomic_compare_exchange_weak(&l->flushed_offset, &from, end))
 		;
@@ -497,7 +240,7 @@ int64_t log_last_stable(const struct log *l)
 /* Seals the active segment and begins one at the LEO. */
 int log_roll(struct log *l, struct err *e)
 {
-	struct segment *old = active(l), *fresh;
+	struct segment *old = log_active(l), *fresh;
 	if (old && old->base_offset == l->leo)
 		return 0;
 	int rc = 0;
@@ -519,20 +262,11 @@ int log_roll(struct log *l, struct err *e)
 	}
 	if (old)
 		old->sealed = true;
+	fresh->interval_bytes = l->limits.interval_bytes;
 	shape_swap(l, s);
 	l->since_index_bytes = 0;
 	l->since_view_bytes = INT32_MAX;
 	return 0;
-}
-
-/* The time of the segment's first batch, by which it is rolled; not known yet where it was opened with batches in it. */
-static void learn_first_timestamp(struct segment *s)
-{
-	uint8_t header[BATCH_HEADER_BYTES];
-	struct batch b;
-	if (s->first_timestamp_ms < 0 && s->size_bytes && io_pread(s->fd, header, sizeof header, 0) == sizeof header &&
-	    batch_decode(&b, header, sizeof header, s->size_bytes, NULL) == 0)
-		s->first_timestamp_ms = b.max_timestamp_ms;
 }
 
 /* Kafka's rule (LogSegment.shouldRoll), with room for `bytes` and `records` more. */
@@ -542,33 +276,41 @@ static bool must_roll(struct log *l, struct segment *s, uint64_t bytes, int64_t 
 		return false;
 	if (s->size_bytes + bytes > l->limits.segment_bytes || l->leo + records - s->base_offset > INT32_MAX)
 		return true;
-	if (s->first_timestamp_ms >= 0 && timestamp_ms - s->first_timestamp_ms > l->limits.segment_ms)
+	if (s->first_timestamp_ms >= 0 && timestamp_ms >= 0 && timestamp_ms - s->first_timestamp_ms > l->limits.segment_ms)
 		return true;
 	return offset_index_is_full(&s->index) || time_index_is_full(&s->times);
+}
+
+static int64_t record_count(const struct record_set *set)
+{
+	int64_t records = 0;
+	for (uint32_t i = 0; i < set->batch_count; i++)
+		records += set->batch[i].last_offset_delta + 1;
+	return records;
 }
 
 /* The active segment, pinned, able to take the set. */
 static int segment_for(struct log *l, const struct record_set *set, struct segment **out, struct err *e)
 {
-	struct segment *s = active(l);
+	struct segment *s = log_active(l);
 	int rc = 0;
-	if (!s && ((rc = log_roll(l, e)) < 0 || !(s = active(l))))
+	if (!s && ((rc = log_roll(l, e)) < 0 || !(s = log_active(l))))
 		return rc;
 	if ((rc = segment_pin(s, e)) < 0)
 		return rc;
-	learn_first_timestamp(s);
+	if (!s->times_learned) { /* it was opened with what is in it */
+		segment_learn_times(s);
+		l->since_index_bytes = segment_unindexed_bytes(s);
+	}
 	if (!s->view_ok && s->first_position != POSITION_UNKNOWN && (rc = log_rebuild_active_view(l, s, e)) < 0) {
 		segment_unpin(s);
 		return rc;
 	}
-	int64_t records = 0;
-	for (uint32_t i = 0; i < set->batch_count; i++)
-		records += set->batch[i].last_offset_delta + 1;
-	if (must_roll(l, s, set->bytes.len, records, set->batch[0].max_timestamp_ms)) {
+	if (must_roll(l, s, set->bytes.len, record_count(set), set->batch[0].max_timestamp_ms)) {
 		segment_unpin(s);
 		if ((rc = log_roll(l, e)) < 0)
 			return rc;
-		s = active(l);
+		s = log_active(l);
 		rc = segment_pin(s, e);
 	}
 	*out = s;
@@ -590,13 +332,16 @@ static int64_t stamp(struct record_set *set, int64_t offset, int32_t leader_epoc
 static int note_abort(struct log *l, struct segment *s, const struct aborted_txn *a, struct err *e)
 {
 	char path[PATH_MAX];
-	segment_path(l->dir, s->base_offset, ".txnindex", path, sizeof path);
-	int rc = txnindex_append(path, a, e);
-	if (rc < 0)
-		return rc;
 	struct log_shape *shape = shape_make(l->shape, 0, NULL, 0, a);
 	if (!shape)
 		return err_set(e, ERR_NO_MEMORY, "no memory for an aborted transaction");
+	segment_path(l->dir, s->base_offset, ".txnindex", path, sizeof path);
+	int rc = txnindex_append(path, a, e);
+	if (rc < 0) {
+		log_shape_drop(l, shape);
+		return rc;
+	}
+	s->needs_txn_sync = s->needs_dir_sync = true;
 	shape_swap(l, shape);
 	return 0;
 }
@@ -644,34 +389,102 @@ static int note_set(struct log *l, struct segment *s, struct record_set *set, in
 	}
 	l->since_view_bytes = builder.since_bytes;
 	view_builder_release(&builder);
+	if (!s->needs_index_sync)
+		s->needs_index_sync = true;
 	return rc;
+}
+
+/* What a written set that cannot be accounted for is taken back to. */
+struct undo {
+	uint32_t size_bytes;
+	int64_t view_offset, view_position, since_index_bytes, first_timestamp_ms, max_timestamp_ms, max_timestamp_offset;
+	struct producers *producers; /* owned copy; NULL where no set ends a transaction: then nothing that can fail changes them */
+};
+
+static bool ends_transactions(struct record_set *const *sets, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < sets[i]->batch_count; k++)
+			if (sets[i]->batch[k].attributes & BATCH_CONTROL)
+				return true;
+	return false;
+}
+
+static int undo_prepare(struct undo *u, struct log *l, const struct segment *s, struct record_set *const *sets, size_t n, struct err *e)
+{
+	*u = (struct undo){s->size_bytes, l->view_offset, l->view_position, l->since_index_bytes, s->first_timestamp_ms, s->max_timestamp_ms, s->max_timestamp_offset, NULL};
+	if (ends_transactions(sets, n) && !(u->producers = producers_copy(l->producers)))
+		return err_set(e, ERR_NO_MEMORY, "no memory to end a transaction");
+	return 0;
+}
+
+/* Takes entries of markers that are not in the log after all out of the segment's .txnindex and the shape. */
+static int undo_aborts(struct log *l, const struct segment *s, struct err *e)
+{
+	char path[PATH_MAX];
+	size_t first, n = l->shape->aborted_count;
+	while (n && l->shape->aborted[n - 1].last_offset >= l->leo)
+		n--;
+	if (n == l->shape->aborted_count)
+		return 0;
+	for (first = n; first > 0 && l->shape->aborted[first - 1].last_offset >= s->base_offset;)
+		first--;
+	struct log_shape *shape = shape_make(l->shape, 0, NULL, 0, NULL);
+	if (!shape)
+		return err_set(e, ERR_NO_MEMORY, "no memory for aborted transactions");
+	shape->aborted_count = n;
+	shape_swap(l, shape);
+	segment_path(l->dir, s->base_offset, ".txnindex", path, sizeof path);
+	return txnindex_write(path, l->shape->aborted + first, n - first, e);
+}
+
+/* As if nothing had been written. ERR_IO where that fails too: nobody may append behind it. */
+static int undo_sets(struct undo *u, struct log *l, struct segment *s, int why, struct err *e)
+{
+	struct err other = ERR_INIT;
+	l->view_offset = u->view_offset;
+	l->view_position = u->view_position;
+	l->since_index_bytes = u->since_index_bytes;
+	l->since_view_bytes = INT32_MAX; /* the entry that it counted from may be gone */
+	if (segment_truncate(s, u->size_bytes, l->leo, &other) < 0)
+		return err_set(e, ERR_IO, "%s", other.text);
+	s->first_timestamp_ms = u->first_timestamp_ms;
+	s->max_timestamp_offset = u->max_timestamp_offset;
+	s->max_timestamp_ms = u->max_timestamp_ms;
+	s->times_learned = true;
+	if (u->producers) {
+		producers_free(l->producers);
+		l->producers = u->producers;
+		u->producers = NULL;
+		if (undo_aborts(l, s, &other) < 0)
+			return err_set(e, ERR_IO, "%s", other.text);
+	}
+	return why;
 }
 
 /* Writes sets [0, n) into the pinned segment with one call. */
 static int write_sets(struct log *l, struct segment *s, struct record_set *const *sets, size_t n, int32_t leader_epoch, bool committed, int64_t *base_offset, struct err *e)
 {
 	struct iovec iov[GATHER_SETS];
+	struct undo undo;
 	uint32_t at = s->size_bytes, bytes = 0;
-	int64_t offset = l->leo, view_offset = l->view_offset, view_position = l->view_position;
-	const uint32_t start = at;
+	int64_t offset = l->leo;
 	for (size_t i = 0; i < n; i++) {
 		base_offset[i] = offset;
 		offset = stamp(sets[i], offset, leader_epoch);
 		iov[i] = (struct iovec){sets[i]->bytes.data, sets[i]->bytes.len};
 		bytes += (uint32_t)sets[i]->bytes.len;
 	}
-	int rc = segment_append(s, iov, (int)n, bytes, e);
-	for (size_t i = 0; i < n && rc == 0; i++) {
-		rc = note_set(l, s, sets[i], base_offset[i], at, committed, e);
-		at += (uint32_t)sets[i]->bytes.len;
+	int rc = undo_prepare(&undo, l, s, sets, n, e);
+	if (rc == 0 && (rc = segment_append(s, iov, (int)n, bytes, e)) == 0) {
+		for (size_t i = 0; i < n && rc == 0; i++) {
+			rc = note_set(l, s, sets[i], base_offset[i], at, committed, e);
+			at += (uint32_t)sets[i]->bytes.len;
+		}
+		if (rc < 0)
+			rc = undo_sets(&undo, l, s, rc, e);
 	}
-	if (rc < 0 && s->size_bytes > start) {
-		/* written, but not accounted for: as if it had not been */
-		l->view_offset = view_offset;
-		l->view_position = view_position;
-		if (segment_truncate(s, start, l->leo, e) < 0)
-			return ERR_IO;
-	}
+	producers_free(undo.producers);
 	if (rc == 0) {
 		l->changed = true;
 		l->bytes += bytes;
@@ -708,10 +521,10 @@ int log_append(struct log *l, struct record_set *const *sets, size_t n, int32_t 
 		uint64_t bytes = sets[i]->bytes.len;
 		if ((rc = segment_for(l, sets[i], &s, e)) < 0)
 			break;
-		int64_t records_room = INT32_MAX - (l->leo - s->base_offset);
+		int64_t records_room = INT32_MAX - (l->leo - s->base_offset) - record_count(sets[i]);
 		for (; i + group < n && group < GATHER_SETS; group++) {
 			uint64_t more = sets[i + group]->bytes.len;
-			records_room -= (int64_t)more / 7; /* no record is smaller than 7 bytes */
+			records_room -= record_count(sets[i + group]);
 			if (s->size_bytes + bytes + more > l->limits.segment_bytes || records_room < 0)
 				break;
 			bytes += more;
@@ -729,36 +542,48 @@ int log_append(struct log *l, struct record_set *const *sets, size_t n, int32_t 
 
 /* ---- log start ---- */
 
+/* Takes the first `drop` segments out of the log; with `rename` their files become .deleted. */
+static int drop_segments(struct log *l, size_t drop, bool rename, struct err *e)
+{
+	int rc = 0;
+	struct log_shape *s = shape_make(l->shape, drop, NULL, l->start_offset, NULL);
+	if (!s)
+		return err_set(e, ERR_NO_MEMORY, "no memory to drop segments");
+	for (size_t i = 0; i < drop; i++) {
+		struct segment *g = l->shape->segment[i];
+		struct err why = ERR_INIT;
+		char path[PATH_MAX];
+		l->bytes -= g->size_bytes;
+		if (!rename)
+			continue;
+		l->deleted_pending = true;
+		if (segment_mark_deleted(g, &why) < 0 && rc == 0)
+			rc = err_set(e, why.code, "%s", why.text);
+		segment_path(l->dir, g->base_offset, ".snapshot", path, sizeof path);
+		if (g->base_offset != l->snapshot_offset)
+			io_unlink(path);
+	}
+	shape_swap(l, s);
+	return rc;
+}
+
+/* A segment goes when the next one begins at or below the start; the active one stays. */
+int log_drop_head(struct log *l, bool rename, struct err *e)
+{
+	size_t drop = 0;
+	while (drop + 1 < l->shape->segment_count && l->shape->segment[drop + 1]->base_offset <= l->start_offset)
+		drop++;
+	return drop ? drop_segments(l, drop, rename, e) : 0;
+}
+
 int log_set_start(struct log *l, int64_t offset, int64_t position, struct err *e)
 {
 	if (offset <= l->start_offset)
 		return 0;
-	int rc = 0;
 	l->start_position = position;
 	l->start_offset = offset;
 	l->changed = true;
-	/* a segment goes when the next one begins at or below the start; the active one stays */
-	size_t drop = 0;
-	while (drop + 1 < l->shape->segment_count && l->shape->segment[drop + 1]->base_offset <= offset)
-		drop++;
-	if (drop) {
-		struct log_shape *s = shape_make(l->shape, drop, NULL, offset, NULL);
-		if (!s)
-			return err_set(e, ERR_NO_MEMORY, "no memory to drop segments");
-		for (size_t i = 0; i < drop; i++) {
-			int64_t base = l->shape->segment[i]->base_offset;
-			l->bytes -= l->shape->segment[i]->size_bytes;
-			struct err why = ERR_INIT;
-			char path[PATH_MAX];
-			if (segment_mark_deleted(l->shape->segment[i], &why) < 0 && rc == 0)
-				rc = err_set(e, why.code, "%s", why.text);
-			segment_path(l->dir, base, ".snapshot", path, sizeof path);
-			if (base != l->snapshot_offset)
-				io_unlink(path);
-		}
-		shape_swap(l, s);
-		l->deleted_pending = true;
-	}
+	int rc = log_drop_head(l, true, e);
 	if (epochs_truncate_start(&l->epochs, offset) == 1) {
 		char path[PATH_MAX];
 		snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", l->dir);
@@ -768,22 +593,36 @@ int log_set_start(struct log *l, int64_t offset, int64_t position, struct err *e
 	return rc;
 }
 
-static int remove_if_deleted(void *arg, const char *name, unsigned char type)
+struct leftovers { struct log *l; int64_t first_base; };
+
+/* .deleted files, and what a crash between renames has left of a segment whose .log went. */
+static int remove_leftover(void *arg, const char *name, unsigned char type)
 {
+	static const char *const orphans[] = {".index", ".timeindex", ".view", ".txnindex"};
+	struct leftovers *x = arg;
 	char path[PATH_MAX];
+	struct stat st;
 	size_t n = strlen(name);
-	if (type == DT_REG && n > 8 && !strcmp(name + n - 8, ".deleted")) {
-		snprintf(path, sizeof path, "%s/%s", (const char *)arg, name);
-		return io_unlink(path);
+	bool go = n > 8 && !strcmp(name + n - 8, ".deleted");
+	for (size_t i = 0; i < sizeof orphans / sizeof *orphans && !go; i++) {
+		if (strspn(name, "0123456789") != 20 || strcmp(name + 20, orphans[i]) || strtoll(name, NULL, 10) >= x->first_base)
+			continue;
+		segment_path(x->l->dir, strtoll(name, NULL, 10), ".log", path, sizeof path);
+		go = io_stat(path, &st) == -ENOENT;
 	}
-	return 0;
+	if (type != DT_REG || !go)
+		return 0;
+	snprintf(path, sizeof path, "%s/%s", x->l->dir, name);
+	int sys = io_unlink(path);
+	return sys == -ENOENT ? 0 : sys;
 }
 
 int log_remove_deleted(struct log *l, struct err *e)
 {
 	if (!l->deleted_pending)
 		return 0;
-	int sys = io_list(l->dir, remove_if_deleted, l->dir);
+	struct leftovers x = {l, l->shape->segment_count ? l->shape->segment[0]->base_offset : 0};
+	int sys = io_list(l->dir, remove_leftover, &x);
 	if (sys < 0)
 		return err_sys(e, sys, "cannot remove deleted segments from %s", l->dir);
 	l->deleted_pending = false;
@@ -792,7 +631,7 @@ int log_remove_deleted(struct log *l, struct err *e)
 
 void log_describe(struct log *l, struct partition_row *row)
 {
-	struct segment *s = active(l);
+	struct segment *s = log_active(l);
 	struct stat st;
 	row->leader_epoch = epochs_last(&l->epochs);
 	row->active_base = s ? s->base_offset : -1;

@@ -5,7 +5,7 @@
  * The list of segments (with the list of aborted transactions) is an immutable, reference-counted `struct log_shape`; a change makes a new one. Readers take a
  * reference and need no lock after that. Offsets and sizes that readers look at are atomics.
  *
- * What is in which file: log.c open, close, append, roll, flush, log start; recover.c after an unclean stop; project.c advances and rebuilds the view;
+ * What is in which file: log.c append, roll, flush, log start, close; log_open.c open; recover.c after an unclean stop; project.c advances and rebuilds the view;
  * cursor.c reads it; retention.c decides what is too old.
  *
  * thread: functions marked "appender" are called by one thread at a time, which the owner (cluster/partition) sees to; the others by any.
@@ -82,6 +82,7 @@ struct log_open {
 	int64_t recovery_point;        /* without a row: below it nothing is ever cut */
 	int64_t start_offset;          /* Kafka's log-start-offset-checkpoint; 0 */
 	int64_t pair_offset, pair_position; /* view-start-checkpoint; -1, -1: no row there */
+	bool gaps;                     /* offsets may be missing between batches: Kafka made it, and may have compacted it */
 	bool foreign;                  /* nothing of it was ever projected: its view starts at (log start, 0) */
 	bool clean;                    /* the last stop was clean: without a row the log is whole all the same */
 };

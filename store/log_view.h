@@ -1,10 +1,15 @@
 /*
- * log_view: what log.c and project.c share about adding to a .view. Not for use outside store.
+ * log_view: what the files of log.h share among themselves. Not for use outside store.
  */
 #ifndef STORE_LOG_VIEW_H
 #define STORE_LOG_VIEW_H
 
 #include "store/log.h"
+
+/* The segment that is appended to; NULL: there is none yet. appender. */
+struct segment *log_active(struct log *l);
+/* Takes out of the log what lies wholly below its start. rename: the files become .deleted; else they stay as they are. appender, or while it is opened. */
+int log_drop_head(struct log *l, bool rename, struct err *e);
 
 enum { VIEW_STEP_BYTES = 4096 };
 

@@ -3,13 +3,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <uthash.h>
+#include <utlist.h>
 
 #include "store/buf.h"
 #include "store/io.h"
 
 enum { WINDOW = 5, SNAPSHOT_VERSION = 1, SNAPSHOT_HEAD_BYTES = 10, SNAPSHOT_ENTRY_BYTES = 46, CRC_FROM = 6, FILE_LIMIT = 1 << 30 };
 
-struct batch_seen { int32_t last_sequence, offset_delta; int64_t last_offset, timestamp_ms; };
+struct batch_seen { int32_t last_sequence, offset_delta; int64_t last_offset; };
 
 struct producer {
 	int64_t id;
@@ -19,22 +20,19 @@ struct producer {
 	int64_t txn_first_offset;     /* of the open transaction; -1 */
 	uint32_t seen_count;
 	struct batch_seen seen[WINDOW]; /* oldest first */
+	struct producer *prev, *next;   /* in the list of open transactions, while it has one */
 	UT_hash_handle hh;
 };
 
 struct producers {
-	struct producer *table;
+	struct producer *table;       /* in the order of their first batch, or of the snapshot */
+	struct producer *open;        /* those with an open transaction, by its first offset */
 	int64_t map_end_offset;
-	int64_t first_unstable;       /* kept up to date: asked for at every append */
-	size_t open_count;
 };
 
 struct producers *producers_new(void)
 {
-	struct producers *p = calloc(1, sizeof *p);
-	if (p)
-		p->first_unstable = -1;
-	return p;
+	return calloc(1, sizeof(struct producers));
 }
 
 void producers_clear(struct producers *p)
@@ -44,8 +42,7 @@ void producers_clear(struct producers *p)
 		HASH_DEL(p->table, x);
 		free(x);
 	}
-	p->first_unstable = -1;
-	p->open_count = 0;
+	p->open = NULL;
 	p->map_end_offset = 0;
 }
 
@@ -90,52 +87,62 @@ static struct producer *find_or_add(struct producers *p, int64_t id)
 	x->id = id;
 	x->epoch = -1;
 	x->coordinator_epoch = -1;
+	x->last_timestamp_ms = -1;
 	x->txn_first_offset = -1;
 	HASH_ADD(hh, p->table, id, sizeof x->id, x);
 	return x;
 }
 
+struct producers *producers_copy(const struct producers *p)
+{
+	struct producers *copy = producers_new();
+	struct producer *x, *next;
+	if (!copy)
+		return NULL;
+	HASH_ITER(hh, p->table, x, next) {
+		struct producer *y = malloc(sizeof *y);
+		if (!y) {
+			producers_free(copy);
+			return NULL;
+		}
+		*y = *x;
+		HASH_ADD(hh, copy->table, id, sizeof y->id, y);
+	}
+	DL_FOREACH(p->open, x) {
+		struct producer *y = find(copy, x->id);
+		DL_APPEND(copy->open, y);
+	}
+	copy->map_end_offset = p->map_end_offset;
+	return copy;
+}
+
 /* ---- open transactions ---- */
 
-static void look_for_first(struct producers *p)
+static void begin_transaction(struct producers *p, struct producer *x, int64_t first_offset)
 {
-	struct producer *x, *next;
-	p->first_unstable = -1;
-	p->open_count = 0;
-	HASH_ITER(hh, p->table, x, next) {
-		if (x->txn_first_offset < 0)
-			continue;
-		p->open_count++;
-		if (p->first_unstable < 0 || x->txn_first_offset < p->first_unstable)
-			p->first_unstable = x->txn_first_offset;
-	}
+	struct producer *before = p->open ? p->open->prev : NULL; /* the head's prev is the last */
+	x->txn_first_offset = first_offset;
+	while (before && before->txn_first_offset > first_offset)
+		before = before == p->open ? NULL : before->prev;
+	DL_APPEND_ELEM(p->open, before, x);
+}
+
+static void close_transaction(struct producers *p, struct producer *x)
+{
+	DL_DELETE(p->open, x);
+	x->txn_first_offset = -1;
 }
 
 int64_t producers_first_unstable(const struct producers *p)
 {
-	return p->first_unstable;
-}
-
-static int by_first_offset(const void *a, const void *b)
-{
-	const struct open_txn *x = a, *y = b;
-	return x->first_offset < y->first_offset ? -1 : x->first_offset > y->first_offset;
+	return p->open ? p->open->txn_first_offset : -1;
 }
 
 void producers_open_txns(const struct producers *p, void (*fn)(void *arg, const struct open_txn *t), void *arg)
 {
-	struct producer *x, *next;
-	size_t n = 0;
-	struct open_txn *list = p->open_count ? malloc(p->open_count * sizeof *list) : NULL;
-	if (!list)
-		return;
-	HASH_ITER(hh, p->table, x, next)
-		if (x->txn_first_offset >= 0 && n < p->open_count)
-			list[n++] = (struct open_txn){x->id, x->txn_first_offset, x->epoch, x->coordinator_epoch};
-	qsort(list, n, sizeof *list, by_first_offset);
-	for (size_t i = 0; i < n; i++)
-		fn(arg, &list[i]);
-	free(list);
+	struct producer *x;
+	DL_FOREACH(p->open, x)
+		fn(arg, &(struct open_txn){x->id, x->txn_first_offset, x->epoch, x->coordinator_epoch});
 }
 
 int64_t producers_greatest_id(const struct producers *p)
@@ -150,70 +157,68 @@ int64_t producers_greatest_id(const struct producers *p)
 
 /* ---- the log's batches ---- */
 
-static void remember(struct producer *x, const struct batch *b)
+/* Sequences wrap at INT32_MAX; -1 is a batch without. */
+static int32_t last_sequence(const struct batch *b)
 {
+	int64_t last = (int64_t)b->base_sequence + b->last_offset_delta;
+	if (b->base_sequence < 0)
+		return -1;
+	return (int32_t)(last > INT32_MAX ? last - INT32_MAX - 1 : last);
+}
+
+static void set_epoch(struct producer *x, int16_t epoch)
+{
+	if (x->epoch != epoch)
+		x->seen_count = 0;
+	x->epoch = epoch;
+}
+
+static void add_data(struct producers *p, struct producer *x, const struct batch *b)
+{
+	set_epoch(x, b->producer_epoch);
 	if (x->seen_count == WINDOW) {
 		memmove(x->seen, x->seen + 1, (WINDOW - 1) * sizeof *x->seen);
 		x->seen_count--;
 	}
-	/* sequences wrap at INT32_MAX */
-	int64_t last = (int64_t)b->base_sequence + b->last_offset_delta;
-	x->seen[x->seen_count++] = (struct batch_seen){
-		.last_sequence = (int32_t)(last > INT32_MAX ? last - INT32_MAX - 1 : last),
-		.offset_delta = b->last_offset_delta, .last_offset = batch_last_offset(b), .timestamp_ms = b->max_timestamp_ms};
+	x->seen[x->seen_count++] = (struct batch_seen){.last_sequence = last_sequence(b), .offset_delta = b->last_offset_delta, .last_offset = batch_last_offset(b)};
+	x->last_timestamp_ms = b->max_timestamp_ms;
+	if (batch_is_transactional(b) && x->txn_first_offset < 0)
+		begin_transaction(p, x, b->base_offset);
 }
 
-/* A marker: ends the producer's open transaction. */
-static int end_transaction(struct producers *p, struct producer *x, const struct batch *b, const void *bytes, struct aborted_txn *aborted, struct err *e)
+/* A marker ends the open transaction, if there is one. It may carry a newer epoch than the data (KIP-890), and so may be all that is known of it. */
+static int end_transaction(struct producers *p, struct producer *x, const struct batch *b, bool abort, int32_t coordinator_epoch, struct aborted_txn *aborted)
 {
-	int32_t coordinator_epoch = -1;
-	int type = batch_control_type(b, bytes, &coordinator_epoch, e);
-	if (type == ERR_NOT_FOUND)
-		return 0; /* emptied by compaction */
-	if (type < 0 || type > 1)
-		return type < 0 ? type : 0;
-	if (x->epoch != b->producer_epoch) {
-		x->epoch = b->producer_epoch;
-		x->seen_count = 0;
-	}
+	int64_t first = x->txn_first_offset, last = batch_last_offset(b);
+	set_epoch(x, b->producer_epoch);
 	x->coordinator_epoch = coordinator_epoch;
 	x->last_timestamp_ms = b->max_timestamp_ms;
-	int64_t first = x->txn_first_offset;
-	x->txn_first_offset = -1;
 	if (first < 0)
 		return 0;
-	look_for_first(p);
-	if (type == 1)
-		return 0;
-	*aborted = (struct aborted_txn){x->id, first, batch_last_offset(b), p->first_unstable >= 0 ? p->first_unstable : batch_last_offset(b) + 1};
-	return 1;
+	close_transaction(p, x);
+	if (abort)
+		*aborted = (struct aborted_txn){x->id, first, last, p->open ? p->open->txn_first_offset : last + 1};
+	return abort;
 }
 
 int producers_update(struct producers *p, const struct batch *b, const void *bytes, struct aborted_txn *aborted, struct err *e)
 {
-	int rc = 0;
-	if (b->producer_id >= 0) {
+	struct err why = ERR_INIT;
+	int32_t coordinator_epoch = -1;
+	int type = -1, rc = 0;
+	if (b->producer_id >= 0 && batch_is_control(b)) {
+		type = batch_control_type(b, bytes, &coordinator_epoch, &why);
+		if (type < 0 && type != ERR_NOT_FOUND) /* one that compaction has emptied ends nothing that is still there */
+			return err_set(e, type, "%s", why.text);
+	}
+	if (b->producer_id >= 0 && type <= 1) {
 		struct producer *x = find_or_add(p, b->producer_id);
 		if (!x)
 			return err_set(e, ERR_NO_MEMORY, "no memory for producer %" PRId64, b->producer_id);
-		if (batch_is_control(b)) {
-			rc = end_transaction(p, x, b, bytes, aborted, e);
-			if (rc < 0)
-				return rc;
-		} else {
-			if (x->epoch != b->producer_epoch) {
-				x->epoch = b->producer_epoch;
-				x->seen_count = 0;
-			}
-			remember(x, b);
-			x->last_timestamp_ms = b->max_timestamp_ms;
-			if (batch_is_transactional(b) && x->txn_first_offset < 0) {
-				x->txn_first_offset = b->base_offset;
-				p->open_count++;
-				if (p->first_unstable < 0)
-					p->first_unstable = b->base_offset;
-			}
-		}
+		if (!batch_is_control(b))
+			add_data(p, x, b);
+		else if (type >= 0)
+			rc = end_transaction(p, x, b, type == 0, coordinator_epoch, aborted);
 	}
 	if (batch_last_offset(b) + 1 > p->map_end_offset)
 		p->map_end_offset = batch_last_offset(b) + 1;
@@ -224,22 +229,32 @@ int producers_update(struct producers *p, const struct batch *b, const void *byt
 
 static int load_entry(struct producers *p, struct rd *r, struct err *e)
 {
+	struct batch_seen last;
 	int64_t id = rd_i64(r);
 	struct producer *x = find_or_add(p, id);
 	if (!x)
 		return err_set(e, ERR_NO_MEMORY, "no memory for producer %" PRId64, id);
+	if (x->txn_first_offset >= 0) /* a second entry of that id: the last one counts */
+		close_transaction(p, x);
 	x->epoch = rd_i16(r);
-	struct batch_seen last;
 	last.last_sequence = rd_i32(r);
 	last.last_offset = rd_i64(r);
 	last.offset_delta = rd_i32(r);
-	last.timestamp_ms = x->last_timestamp_ms = rd_i64(r);
+	x->last_timestamp_ms = rd_i64(r);
 	x->coordinator_epoch = rd_i32(r);
-	x->txn_first_offset = rd_i64(r);
-	x->seen_count = 0;
-	if (last.last_offset >= 0)
-		x->seen[x->seen_count++] = last;
+	int64_t first_offset = rd_i64(r);
+	x->seen[0] = last;
+	x->seen_count = last.last_offset >= 0;
+	if (first_offset >= 0) {
+		x->txn_first_offset = first_offset;
+		DL_APPEND(p->open, x); /* sorted when all are there */
+	}
 	return 0;
+}
+
+static int by_first_offset(const struct producer *x, const struct producer *y)
+{
+	return x->txn_first_offset < y->txn_first_offset ? -1 : x->txn_first_offset > y->txn_first_offset;
 }
 
 int producers_load(struct producers *p, const char *path, int64_t snapshot_offset, struct err *e)
@@ -247,11 +262,10 @@ int producers_load(struct producers *p, const char *path, int64_t snapshot_offse
 	char *bytes;
 	size_t n;
 	struct rd r;
-	int sys = io_read_file(path, FILE_LIMIT, &bytes, &n);
+	producers_clear(p);
+	int sys = io_read_file(path, FILE_LIMIT, &bytes, &n), rc = 0;
 	if (sys < 0)
 		return err_sys(e, sys, "cannot read %s", path);
-	int rc = 0;
-	producers_clear(p);
 	rd_init(&r, bytes, n);
 	int16_t version = rd_i16(&r);
 	uint32_t crc = rd_u32(&r);
@@ -266,7 +280,7 @@ int producers_load(struct producers *p, const char *path, int64_t snapshot_offse
 		producers_clear(p);
 		return rc;
 	}
-	look_for_first(p);
+	DL_SORT(p->open, by_first_offset);
 	p->map_end_offset = snapshot_offset;
 	return 0;
 }
@@ -306,11 +320,14 @@ void producers_print(const struct producers *p, struct wr *text)
 {
 	struct producer *x, *next;
 	HASH_ITER(hh, p->table, x, next) {
-		const struct batch_seen *last = x->seen_count ? &x->seen[x->seen_count - 1] : NULL;
 		wr_printf(text, "producer %" PRId64 " epoch %d", x->id, x->epoch);
-		if (last)
-			wr_printf(text, " last sequence %" PRId32 " last offset %" PRId64 " offset delta %" PRId32, last->last_sequence, last->last_offset, last->offset_delta);
-		wr_printf(text, " timestamp %" PRId64 " coordinator epoch %" PRId32, x->last_timestamp_ms, x->coordinator_epoch);
+		for (uint32_t i = x->seen_count; i-- > 0;) {
+			const struct batch_seen *b = &x->seen[i];
+			bool last = i + 1 == x->seen_count;
+			wr_printf(text, last ? " last sequence %" PRId32 " last offset %" PRId64 " offset delta %" PRId32 : ", before it %" PRId32 " %" PRId64 " %" PRId32,
+				  b->last_sequence, b->last_offset, b->offset_delta);
+		}
+		wr_printf(text, "%s timestamp %" PRId64 " coordinator epoch %" PRId32, x->seen_count > 1 ? "," : "", x->last_timestamp_ms, x->coordinator_epoch);
 		if (x->txn_first_offset >= 0)
 			wr_printf(text, " open transaction from offset %" PRId64, x->txn_first_offset);
 		wr_printf(text, "\n");

@@ -126,8 +126,8 @@ static int walk_segment(struct walk *w, struct wr *scratch, struct err *e)
 	scan_release(&scan);
 	free(marks.list);
 	if (rc < 0)
-		return err_context(e, "%s/%020" PRId64 ".log: ", w->segment->dir, w->segment->base_offset);
-	return 0;
+		err_context(e, "%s/%020" PRId64 ".log", w->segment->dir, w->segment->base_offset);
+	return rc < 0 ? rc : 0;
 }
 
 /* ---- forwards ---- */
@@ -162,6 +162,8 @@ int log_project(struct log *l, int64_t offset, struct err *e)
 		w.builder.since_bytes = l->since_view_bytes;
 		/* entries go to the active segment only: a sealed one is open for reading, and gets its own when it is complete */
 		w.builder.view = last && s->view_ok ? &s->view : NULL;
+		if (w.builder.view)
+			s->needs_index_sync = true;
 		if (rc == 0 && (rc = position_in_log(s, l->view_offset, &w.at, e)) == 0)
 			rc = walk_segment(&w, &l->scratch, e);
 		l->view_offset = w.offset;
@@ -192,7 +194,7 @@ static int end_position(struct log_shape *shape, struct segment *s, int64_t stop
 		/* an entry inside a batch does not do: batches are passed whole */
 		for (uint32_t i = entries_count(&s->view.e); i-- > 0;) {
 			struct view_entry entry;
-			if (view_entry_at(&s->view, i, &entry) == 1 && entry.byte_in_batch == 0) {
+			if (view_entry_at(&s->view, i, &entry) == 1 && entry.byte_in_batch == 0 && entry.offset <= stop) {
 				last = entry;
 				break;
 			}
@@ -273,27 +275,54 @@ static int rebuild(struct log *l, struct log_shape *shape, struct segment *s, in
 	return rc;
 }
 
-/* locks: view_lock. */
-static int need_view(struct log *l, struct log_shape *shape, size_t index, struct err *e)
+/* One segment, whose predecessor's first position is known if its own is not. locks: view_lock. */
+static int make_view(struct log *l, struct log_shape *shape, size_t index, struct err *e)
 {
+	static struct diag_limit limit;
 	struct segment *s = shape->segment[index];
+	struct err why = ERR_INIT;
 	int rc = segment_pin(s, e);
 	if (rc < 0)
 		return rc;
 	int64_t first = s->first_position;
-	/* from the nearest segment before it whose first position is known, forwards */
-	if (first == POSITION_UNKNOWN && index == 0) {
-		rc = first_position_of_head(l, shape, s, &first, e);
-	} else if (first == POSITION_UNKNOWN) {
-		rc = need_view(l, shape, index - 1, e);
-		if (rc == 0)
-			rc = end_position(shape, shape->segment[index - 1], INT64_MAX, &first, e);
+	if (first == POSITION_UNKNOWN)
+		rc = index ? end_position(shape, shape->segment[index - 1], INT64_MAX, &first, e) : first_position_of_head(l, shape, s, &first, e);
+	if (rc == 0 && !s->view_ok && s->sealed && (rc = rebuild(l, shape, s, first, &why)) < 0) {
+		/* no view can be written: reading works without, but from the segment's start */
+		if (rc == ERR_NO_SPACE || rc == ERR_READ_ONLY || rc == ERR_DENIED) {
+			diag_limited(&limit, 60000, DIAG_WARNING, "%s", why.text);
+			rc = 0;
+		} else {
+			err_set(e, rc, "%s", why.text);
+		}
 	}
-	if (rc == 0 && !s->view_ok && s->sealed)
-		rc = rebuild(l, shape, s, first, e);
-	else if (rc == 0)
+	if (rc == 0)
 		s->first_position = first;
 	segment_unpin(s);
+	return rc;
+}
+
+/* Whether it has a first position, which its .view may tell. */
+static int look_for_first(struct segment *s, bool *known, struct err *e)
+{
+	int rc = segment_pin(s, e);
+	if (rc < 0)
+		return rc;
+	*known = s->first_position != POSITION_UNKNOWN;
+	segment_unpin(s);
+	return 0;
+}
+
+/* From the nearest segment at or before it whose first position is known, forwards. locks: view_lock. */
+static int need_view(struct log *l, struct log_shape *shape, size_t index, struct err *e)
+{
+	size_t from = index + 1;
+	bool known = false;
+	int rc = 0;
+	while (from > 0 && !known && rc == 0)
+		rc = look_for_first(shape->segment[--from], &known, e);
+	for (; from <= index && rc == 0; from++)
+		rc = make_view(l, shape, from, e);
 	return rc;
 }
 
@@ -301,13 +330,14 @@ int log_need_view(struct log *l, struct log_shape *shape, size_t index, struct e
 {
 	struct segment *s = shape->segment[index];
 	int rc = segment_pin(s, e);
-	if (rc == 0 && (s->first_position == POSITION_UNKNOWN || (!s->view_ok && s->sealed))) {
+	if (rc < 0)
+		return rc;
+	if (s->first_position == POSITION_UNKNOWN || (!s->view_ok && s->sealed)) {
 		pthread_mutex_lock(&l->view_lock);
 		rc = need_view(l, shape, index, e);
 		pthread_mutex_unlock(&l->view_lock);
 	}
-	if (rc == 0)
-		segment_unpin(s);
+	segment_unpin(s);
 	return rc;
 }
 

@@ -151,6 +151,7 @@ struct segment *segment_new(const char *dir, int64_t base_offset, uint32_t size_
 	s->size_bytes = size_bytes;
 	s->sealed = sealed;
 	s->index_max_bytes = index_max_bytes;
+	s->interval_bytes = INTERVAL_DEFAULT_BYTES;
 	s->cache = cache;
 	s->first_position = POSITION_UNKNOWN;
 	s->max_timestamp_ms = s->max_timestamp_offset = s->first_timestamp_ms = -1;
@@ -322,10 +323,11 @@ void segment_unseal(struct segment *s)
 	}
 	s->sealed = false;
 	s->needs_index_sync = true;
+	free(atomic_exchange(&s->verified, NULL)); /* it was made for the size that a sealed one has */
 	pthread_mutex_unlock(&s->lock);
 }
 
-static int rebuild_locked(struct segment *s, uint32_t interval_bytes, struct err *e);
+static int rebuild_locked(struct segment *s, struct err *e);
 
 /* Each .index entry is written together with a .timeindex entry, unless its batches have no timestamps. One that lost all of its entries would have retention take
  * the segment for older than it is. */
@@ -355,7 +357,7 @@ static int open_files(struct segment *s, struct err *e)
 		rc = check_times_there(s, &why);
 	if (rc == ERR_CORRUPT || rc == ERR_NOT_FOUND) {
 		diag_notice("%s; rebuilding it from the log", why.text);
-		rc = rebuild_locked(s, INTERVAL_DEFAULT_BYTES, &why);
+		rc = rebuild_locked(s, &why);
 		if (rc == 0)
 			rc = open_indexes(s, false, &why);
 	}
@@ -640,10 +642,19 @@ void segment_learn_times(struct segment *s)
 	segment_max_timestamp(s, &ignored, NULL); /* without it, as without the first: only when to roll, and one entry, depend on it */
 }
 
+uint32_t segment_unindexed_bytes(const struct segment *s)
+{
+	int64_t offset;
+	uint32_t position = 0, n = entries_count(&s->index.e);
+	if (n)
+		offset_index_entry(&s->index, n - 1, &offset, &position);
+	return position < s->size_bytes ? s->size_bytes - position : 0;
+}
+
 /* ---- rebuilding ---- */
 
 /* locks: s->lock. Makes both files anew beside the old ones and renames them over, so that a failure leaves what there was. */
-static int rebuild_locked(struct segment *s, uint32_t interval_bytes, struct err *e)
+static int rebuild_locked(struct segment *s, struct err *e)
 {
 	static const char *const made[] = {".index.rebuilt", ".timeindex.rebuilt"};
 	char path[2][PATH_MAX], final[PATH_MAX];
@@ -654,7 +665,7 @@ static int rebuild_locked(struct segment *s, uint32_t interval_bytes, struct err
 		io_unlink(path[i]);
 	}
 	/* as many entries as the log asks for, whatever segment.index.bytes is by now */
-	size_t most = (s->size_bytes / (interval_bytes > BATCH_HEADER_BYTES ? interval_bytes : BATCH_HEADER_BYTES) + 2) * LARGEST_ENTRY_BYTES;
+	size_t most = (s->size_bytes / (s->interval_bytes > BATCH_HEADER_BYTES ? s->interval_bytes : BATCH_HEADER_BYTES) + 2) * LARGEST_ENTRY_BYTES;
 	int rc = offset_index_open(&index, path[0], s->base_offset, true, true, most, s->size_bytes, e);
 	if (rc < 0)
 		return rc;
@@ -675,7 +686,7 @@ static int rebuild_locked(struct segment *s, uint32_t interval_bytes, struct err
 			timestamp = b.max_timestamp_ms;
 			timestamp_offset = batch_last_offset(&b);
 		}
-		if (since > interval_bytes) {
+		if (since > s->interval_bytes) {
 			if ((rc = offset_index_append(&index, batch_last_offset(&b), position, e)) < 0 ||
 			    (rc = time_index_append(&times, timestamp, timestamp_offset, e)) < 0)
 				break;
@@ -684,7 +695,7 @@ static int rebuild_locked(struct segment *s, uint32_t interval_bytes, struct err
 		since += b.size_bytes;
 	}
 	/* a damaged batch ends the index here; reading meets it and says so */
-	if (rc == ERR_CORRUPT)
+	if (rc == ERR_CORRUPT || rc == ERR_UNSUPPORTED)
 		rc = 0;
 	if (rc == 0 && timestamp >= 0)
 		rc = time_index_append(&times, timestamp, timestamp_offset, e);
@@ -703,10 +714,10 @@ static int rebuild_locked(struct segment *s, uint32_t interval_bytes, struct err
 	return rc;
 }
 
-int segment_rebuild_index(struct segment *s, uint32_t interval_bytes, struct err *e)
+int segment_rebuild_index(struct segment *s, struct err *e)
 {
 	pthread_mutex_lock(&s->lock);
-	int rc = rebuild_locked(s, interval_bytes, e);
+	int rc = rebuild_locked(s, e);
 	if (rc == 0 && s->open) {
 		offset_index_close(&s->index);
 		time_index_close(&s->times);

@@ -45,6 +45,7 @@ struct segment {
 	_Atomic int64_t max_timestamp_offset;
 	int64_t first_timestamp_ms;         /* of its first batch, for rolling by time; -1: not known */
 	uint32_t index_max_bytes;           /* segment.index.bytes when it was opened */
+	uint32_t interval_bytes;            /* index.interval.bytes then, for indexes that are rebuilt */
 	_Atomic bool sealed;
 	_Atomic bool view_ok;               /* the open .view can be used */
 	bool times_learned;                 /* the appender's: the three above are known for what the segment held when it was opened */
@@ -105,6 +106,8 @@ void segment_unseal(struct segment *s);
 
 /* appender. Looks up the greatest timestamp and the first where batches were there before it was opened, so that later ones are measured against them. */
 void segment_learn_times(struct segment *s);
+/* Bytes of the .log from the batch of the last .index entry on. */
+uint32_t segment_unindexed_bytes(const struct segment *s);
 
 /* The batch that holds `offset`, or the first behind it: 1 and its header and position; 0: none in this segment; ERR_CORRUPT, ERR_IO. An
  * index entry that does not fit the log has the index rebuilt. */
@@ -117,7 +120,7 @@ int segment_end_offset(struct segment *s, int64_t *end, struct err *e);
 int segment_max_timestamp(struct segment *s, int64_t *timestamp_ms, struct err *e);
 
 /* Rebuilds .index and .timeindex from the .log. */
-int segment_rebuild_index(struct segment *s, uint32_t interval_bytes, struct err *e);
+int segment_rebuild_index(struct segment *s, struct err *e);
 
 /* An empty .view in place of what there may be. Readers of the old one must not be there: project.c says when. */
 int segment_make_view(struct segment *s, int64_t first_position, struct err *e);

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "store/buf.h"
@@ -22,7 +21,10 @@ static void put_entry(uint8_t *p, const struct aborted_txn *a)
 static int get_entry(const uint8_t *p, int64_t base_offset, const struct aborted_txn *before, struct aborted_txn *a)
 {
 	*a = (struct aborted_txn){(int64_t)be64_get(p + 2), (int64_t)be64_get(p + 10), (int64_t)be64_get(p + 18), (int64_t)be64_get(p + 26)};
-	if (be16_get(p) != 0 || a->first_offset < 0 || a->last_offset < base_offset || a->first_offset > a->last_offset)
+	if (be16_get(p) != 0 || a->producer_id < 0 || a->first_offset < 0 || a->last_offset < base_offset || a->first_offset > a->last_offset)
+		return ERR_CORRUPT;
+	/* no bound above: a follower that took several transactions with one fetch notes the first offset of one that began behind the marker */
+	if (a->last_stable_offset < 0)
 		return ERR_CORRUPT;
 	return before && before->last_offset >= a->last_offset ? ERR_CORRUPT : 0;
 }
@@ -63,14 +65,18 @@ int txnindex_append(const char *path, const struct aborted_txn *a, struct err *e
 	int fd = io_open(path, O_RDWR | O_CREAT, 0644);
 	if (fd < 0)
 		return err_sys(e, fd, "cannot open %s", path);
-	int sys = io_fstat(fd, &st), rc = 0;
 	put_entry(entry, a);
-	if (sys == 0 && (sys = io_pwrite(fd, entry, sizeof entry, st.st_size)) < 0)
-		io_truncate(fd, st.st_size);
-	if (sys < 0)
-		rc = err_sys(e, sys, "cannot add an aborted transaction to %s", path);
+	int sys = io_fstat(fd, &st);
+	if (sys == 0) {
+		off_t at = st.st_size - st.st_size % ENTRY_BYTES; /* over what a failed append may have left */
+		sys = io_pwrite(fd, entry, sizeof entry, at);
+		if (sys < 0 && at)
+			io_truncate(fd, at);
+		else if (sys < 0)
+			io_unlink(path);
+	}
 	io_close(fd);
-	return rc;
+	return sys < 0 ? err_sys(e, sys, "cannot add an aborted transaction to %s", path) : 0;
 }
 
 int txnindex_write(const char *path, const struct aborted_txn *list, size_t n, struct err *e)

@@ -1,6 +1,6 @@
 #include "store/view.h"
 
-#include <inttypes.h>
+#include <stdlib.h>
 
 #include "store/buf.h"
 #include "store/io.h"
@@ -52,7 +52,7 @@ static int check_header(const struct view *v, const char *path, struct err *e)
 		return err_set(e, ERR_CORRUPT, "%s: its header is damaged", path);
 	if (be16_get(h + 4) > VIEW_VERSION)
 		return err_set(e, ERR_VERSION, "%s has version %u, this spoolfs knows %d", path, be16_get(h + 4), VIEW_VERSION);
-	if (be16_get(h + 6) != VIEW_ENTRY_BYTES || (int64_t)be64_get(h + 8) != v->base_offset)
+	if (be16_get(h + 4) != VIEW_VERSION || be16_get(h + 6) != VIEW_ENTRY_BYTES || (int64_t)be64_get(h + 8) != v->base_offset)
 		return err_set(e, ERR_CORRUPT, "%s: its header is not that of this segment", path);
 	return 0;
 }
@@ -84,6 +84,7 @@ int view_create(struct view *v, const char *path, int64_t base_offset, int64_t f
 	be64_put(h + 8, (uint64_t)base_offset);
 	be64_put(h + 16, (uint64_t)first_position);
 	be32_put(h + HEADER_CRC_AT, crc32c(0, h, HEADER_CRC_AT));
+	*v = (struct view){.e.fd = -1};
 	int sys = io_replace_file(path, h, sizeof h, false);
 	if (sys < 0)
 		return err_sys(e, sys, "cannot make %s", path);
@@ -95,21 +96,17 @@ void view_close(struct view *v)
 	entries_close(&v->e);
 }
 
+/* One write, so that none of them is seen before all are there. */
 int view_append_many(struct view *v, const struct view_entry *entry, uint32_t n, struct err *e)
 {
-	enum { AT_ONCE = 64 };
-	uint8_t bytes[AT_ONCE * VIEW_ENTRY_BYTES];
-	uint32_t before = entries_count(&v->e);
-	int rc = 0;
-	for (uint32_t done = 0; done < n && rc == 0;) {
-		uint32_t k = 0, count = entries_count(&v->e);
-		for (; k < AT_ONCE && done + k < n; k++)
-			put_entry(bytes + k * VIEW_ENTRY_BYTES, v, count + k, &entry[done + k]);
-		rc = entries_append_many(&v->e, bytes, k, e);
-		done += k;
-	}
-	if (rc < 0)
-		entries_truncate(&v->e, before, NULL);
+	uint32_t count = entries_count(&v->e);
+	uint8_t *bytes = malloc((size_t)n * VIEW_ENTRY_BYTES);
+	if (n && !bytes)
+		return err_set(e, ERR_NO_MEMORY, "no memory for %u entries of %s", n, v->e.path);
+	for (uint32_t i = 0; i < n; i++)
+		put_entry(bytes + (size_t)i * VIEW_ENTRY_BYTES, v, count + i, &entry[i]);
+	int rc = entries_append_many(&v->e, bytes, n, e);
+	free(bytes);
 	return rc;
 }
 
@@ -158,10 +155,12 @@ int view_find_offset(const struct view *v, int64_t offset, struct view_entry *fo
 	return find(v, offset, true, found);
 }
 
+/* A damaged entry does not say whether it is to go, and those before it may have to: it goes too. */
 int view_truncate(struct view *v, uint32_t batch_position, struct err *e)
 {
 	uint32_t n = entries_count(&v->e);
-	while (n > 0 && be32_get(entries_at(&v->e, n - 1) + 12) >= batch_position)
+	struct view_entry last;
+	while (n > 0 && (view_entry_at(v, n - 1, &last) < 0 || last.batch_position >= batch_position))
 		n--;
 	return entries_truncate(&v->e, n, e);
 }

@@ -11,8 +11,8 @@
  * An entry says: the view of the record with that offset begins at that position, if it has one. Byte in batch is 0 where the record is
  * its batch's first, else the distance from the batch's start to the record (uncompressed batches only). The crc
  * of an entry is CRC32C over the base offset i64, the entry's number u32 and its first 20 bytes: an entry that was moved, or left over, does not pass.
- * Positions, offsets and batch positions rise. A lookup is sound although only the two entries around the answer are checked: both
- * are valid and adjacent, and the position lies between them.
+ * Offsets rise strictly; positions and batch positions never fall (the last of equal positions is the one found). Positions may be negative. A lookup is sound
+ * although only the two entries around the answer are checked: both are valid and adjacent, and the position lies between them.
  *
  * All but the first position is derived from the log: any damage means "rebuild", never wrong bytes. Big-endian.
  *
@@ -29,13 +29,14 @@ struct view { struct entries e; int64_t base_offset, first_position; };
 
 struct view_entry { int64_t position, offset; uint32_t batch_position, byte_in_batch; };
 
-/* ERR_NOT_FOUND, ERR_CORRUPT (rebuild), ERR_VERSION (a newer spoolfs). */
+/* ERR_NOT_FOUND, ERR_CORRUPT (rebuild), ERR_VERSION (a newer spoolfs). After a failure, of view_create too, v is closed. */
 int view_open(struct view *v, const char *path, int64_t base_offset, bool writable, size_t reserve_bytes, struct err *e);
 /* An empty one, replacing what may be there. */
 int view_create(struct view *v, const char *path, int64_t base_offset, int64_t first_position, size_t reserve_bytes, struct err *e);
 void view_close(struct view *v);
 
 int view_append(struct view *v, const struct view_entry *entry, struct err *e);
+/* All or none; readers see none before all. */
 int view_append_many(struct view *v, const struct view_entry *entry, uint32_t n, struct err *e);
 
 /* The last entry at or before the position / the offset. 1: found; 0: none; ERR_CORRUPT: an entry on the way fails its crc. */
@@ -44,7 +45,7 @@ int view_find_offset(const struct view *v, int64_t offset, struct view_entry *fo
 int view_last(const struct view *v, struct view_entry *found);
 int view_entry_at(const struct view *v, uint32_t i, struct view_entry *found);
 
-/* Cuts entries of batches at or past that batch position. */
+/* Cuts the entries of batches at or past that batch position, and damaged ones among or right before them. */
 int view_truncate(struct view *v, uint32_t batch_position, struct err *e);
 
 #endif

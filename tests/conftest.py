@@ -106,10 +106,12 @@ def topic(mount):
 
 
 @pytest.fixture
-def sh():
+def sh(request):
     """sh("sort 0 | head -n 1", topic) -> what it printed; status= says how the script must end. The script is bash's."""
+    limit = time_limit(request) * 0.8
+
     def run(script, cwd=None, status=0, stdin=None, stderr=None, **environment):
-        done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], cwd=cwd, capture_output=True, timeout=200,
+        done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], cwd=cwd, capture_output=True, timeout=limit,
                               env=os.environ | {"LC_ALL": "C"} | environment,
                               **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}))
         assert done.returncode == status, f"{script}: status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr}"

@@ -526,6 +526,17 @@ def test_mount_returns_although_someone_reads_its_output(mount):
     assert time.monotonic() - start < 20
 
 
+def test_closed_standard_files_do_no_harm(spoolfs, run, place):
+    """A message must not end up in a file that happens to be opened as descriptor 2."""
+    subprocess.run(f"exec {spoolfs} mount -d {place}/data {place}/mnt <&- >&- 2>&-", shell=True, check=True, timeout=60)
+    (place / "mnt" / "t").mkdir()
+    (place / "mnt" / "t" / "0").open("a").write("x\n")
+    daemon = pid_of(place / "mnt")
+    assert [os.readlink(f"/proc/{daemon}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+    run("umount", place / "mnt")
+    run("verify", place / "data")
+
+
 def test_the_daemon_keeps_no_directory_busy(run, mount, place):
     mnt = mount(cwd=place)
     assert os.readlink(f"/proc/{pid_of(mnt)}/cwd") == "/"
@@ -665,6 +676,7 @@ def test_in_the_foreground_a_signal_ends_it_cleanly(spoolfs, run, place):
         daemon.send_signal(how)
         _, errors = daemon.communicate(timeout=30)
         assert daemon.returncode == 0, errors
+        assert f"{place}/data is mounted at {place}/mnt" in errors.decode()
         assert not mounted(place / "mnt")
     assert run("verify", place / "data").stdout.startswith("3 partitions")
 
@@ -838,6 +850,19 @@ def test_verify_finds_in_what_spoolfs_wrote(run, written, damage):
     assert any(all(text in line for text in expected) for line in lines), lines
 
 
+def test_dump_of_what_spoolfs_wrote(run, written):
+    for directory in ("plain-0", "packed-0", ""):
+        text = run("dump", written / directory).stdout
+        assert "damaged" not in text and "crc=BAD" not in text
+    view = views(written / "plain-0")[1]
+    first, *entries = run("dump", view).stdout.splitlines()
+    base, position = map(int, re.fullmatch(r"base=(\d+) first_position=(\d+)", first).groups())
+    assert base == int(view.stem) and len(entries) == (view.stat().st_size - 32) // 24
+    assert entries[0] == f"view_position={position} offset={base} position=0 byte=0"
+    assert re.search(r"^plain-0 id=\S{22} offset=\d+ view_position=\d+$", run("dump", written / "view-start-checkpoint").stdout, re.M)
+    assert re.search(r"^plain-0 id=\S{22} epoch=0 active_base=\d+ ", run("dump", written / "partition-state-checkpoint").stdout, re.M)
+
+
 def test_a_view_that_is_missing_is_no_fault(run, written):
     for view in views(written / "plain-0"):
         view.unlink()
@@ -857,17 +882,21 @@ def test_verify_accepts_what_a_killed_daemon_leaves(run, mount, place):
 
 
 def test_verify_shows_a_bar_on_a_terminal(spoolfs, latest, tmp_path):
-    """Links to one compressed partition make a log directory that takes a few seconds."""
+    """Links to one partition make a log directory of a gigabyte, and the process is held for longer than the bar waits."""
     data = tmp_path / "data"
     data.mkdir()
     shutil.copy(latest.log_dir / "meta.properties", data)
-    for number in range(4000):
+    for number in range(2000):
         (data / f"t-{number}").mkdir()
-        for file in (latest.log_dir / "codec-gzip-0").iterdir():
+        for file in (latest.log_dir / "codec-none-0").iterdir():
             os.link(file, data / f"t-{number}" / file.name)
     main, terminal = os.openpty()
     verify = subprocess.Popen([spoolfs, "verify", data], stdout=subprocess.PIPE, stderr=terminal)
     os.close(terminal)
+    time.sleep(0.05)
+    verify.send_signal(signal.SIGSTOP)
+    time.sleep(0.6)
+    verify.send_signal(signal.SIGCONT)
     drawn = b""
     try:
         while piece := os.read(main, 1000):
@@ -877,7 +906,7 @@ def test_verify_shows_a_bar_on_a_terminal(spoolfs, latest, tmp_path):
     os.close(main)
     assert verify.communicate()[0].endswith(b": 0 faults\n")
     bars = re.findall(rb"\rverifying \[[#.]+\] +(\d+)%\x1b\[K", drawn)
-    assert len(bars) > 2 and sorted(map(int, bars)) == [int(bar) for bar in bars]
+    assert bars and sorted(map(int, bars)) == [int(bar) for bar in bars]
     assert drawn.endswith(b"\r\x1b[K"), "it is taken away in the end"
 
 

@@ -187,6 +187,7 @@ class Mount:
 
     def kill(self) -> None:
         """kill -9. What is left of the mount answers ENOTCONN, until the next start detaches it."""
+        self.expect("were torn and are cut")  # a write may have been under way
         self.daemon.signal(signal.SIGKILL)
         self.ended(None)
 

@@ -1,0 +1,283 @@
+/* The part of ops that makes, lists and deletes topics and partitions. */
+#include "fs/ops_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/broker.h"
+
+/* ---- topics and partitions come and go ---- */
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct ops *o = ops_of(req);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct topic_owner owner = {.uid = ctx->uid, .gid = ctx->gid, .dir_mode = mode & 07777, .file_mode = mode & 0666};
+	struct err e = ERR_INIT;
+	struct topic *t;
+	struct node *n;
+	if (nodes_of(&o->nodes, parent)->kind != NODE_ROOT || node_name_is_reserved(name)) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	if (strlen(name) > TOPIC_NAME_BYTES) {
+		fuse_reply_err(req, ENAMETOOLONG);
+		return;
+	}
+	if (topics_create(o->broker, name, 0, &owner, &t, &e) < 0) {
+		ops_fail(req, "cannot make a topic", NULL, &e);
+		return;
+	}
+	if (nodes_lookup_topic(&o->nodes, t, &n, &e) < 0)
+		ops_fail(req, "cannot make a topic", NULL, &e);
+	else
+		ops_reply_entry(o, req, n);
+	topic_unref(t);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct ops *o = ops_of(req);
+	struct err e = ERR_INIT;
+	struct topic *t = nodes_of(&o->nodes, parent)->kind == NODE_ROOT ? topics_find(o->broker, name) : NULL;
+	if (!t)
+		fuse_reply_err(req, ENOENT);
+	else if (topics_delete(o->broker, t, true, &e) < 0)
+		ops_fail(req, "cannot delete a topic", NULL, &e);
+	else
+		fuse_reply_err(req, 0);
+	if (t)
+		topic_unref(t);
+}
+
+int ops_add_partition(struct node *parent, const char *name, bool exclusive)
+{
+	struct err e = ERR_INIT;
+	int32_t index = node_partition_number(name);
+	if (parent->kind != NODE_TOPIC)
+		return EPERM;
+	if (index < 0)
+		return EINVAL;
+	int rc = topic_add_partition(parent->topic, index, &e);
+	if (rc == 0 || (rc == ERR_EXISTS && !exclusive))
+		return 0;
+	return rc == ERR_INVALID ? EINVAL : ops_explain("cannot make a partition", NULL, &e);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
+{
+	struct ops *o = ops_of(req);
+	struct node *dir = nodes_of(&o->nodes, parent), *n;
+	struct err e = ERR_INIT;
+	(void)device;
+	int error = S_ISREG(mode) ? ops_add_partition(dir, name, true) : EPERM;
+	if (error)
+		fuse_reply_err(req, error);
+	else if (nodes_lookup(&o->nodes, dir, name, fuse_req_ctx(req)->pid, &n, &e) < 0)
+		ops_fail(req, "cannot make a partition", NULL, &e);
+	else
+		ops_reply_entry(o, req, n);
+}
+
+int ops_delete_head(struct partition *p, int64_t length, struct err *e)
+{
+	struct visible v;
+	int64_t offset, position;
+	int rc = partition_acquire(p, e);
+	if (rc < 0)
+		return rc;
+	rc = partition_visible(p, &v, e);
+	offset = v.end_offset;
+	if (rc == 0 && length < v.end_position)
+		rc = length <= v.start_position ? 1 : partition_locate(p, length, &offset, &position, e);
+	if (rc == 0)
+		rc = partition_delete_before(p, offset, e);
+	partition_release(p);
+	return rc < 0 ? rc : 0;
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct ops *o = ops_of(req);
+	struct node *dir = nodes_of(&o->nodes, parent);
+	struct err e = ERR_INIT;
+	int32_t index = node_partition_number(name);
+	struct partition *p = dir->kind == NODE_TOPIC && index >= 0 ? topic_partition(dir->topic, index) : NULL;
+	if (!p) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	if (ops_delete_head(p, INT64_MAX, &e) < 0)
+		ops_fail(req, "cannot delete the messages of", p, &e);
+	else {
+		nodes_retire(&o->nodes, dir, index);
+		fuse_reply_err(req, 0);
+	}
+	partition_unref(p);
+}
+
+void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+{
+	(void)link;
+	(void)parent;
+	(void)name;
+	fuse_reply_err(req, EPERM);
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent, const char *to_name, unsigned flags)
+{
+	(void)parent;
+	(void)name;
+	(void)to_parent;
+	(void)to_name;
+	(void)flags;
+	fuse_reply_err(req, EPERM);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent, const char *to_name)
+{
+	(void)ino;
+	(void)to_parent;
+	(void)to_name;
+	fuse_reply_err(req, EPERM);
+}
+
+/* ---- directories ---- */
+
+enum { DOTS = 2 }; /* the first two entries are . and .. */
+
+struct directory { /* an open one; of the root: the names as they were when it was read from the start */
+	struct topic **topic; /* owned, each referenced */
+	size_t count, cap;
+	bool failed;          /* no memory for all */
+};
+
+static void forget_names(struct directory *d)
+{
+	for (size_t i = 0; i < d->count; i++)
+		topic_unref(d->topic[i]);
+	free(d->topic);
+	*d = (struct directory){0};
+}
+
+static bool add_name(void *arg, struct topic *t)
+{
+	struct directory *d = arg;
+	if (!node_topic_is_listed(t))
+		return true;
+	if (d->count == d->cap) {
+		size_t cap = d->cap ? 2 * d->cap : 16;
+		struct topic **v = realloc(d->topic, cap * sizeof(struct topic *));
+		d->failed = !v;
+		if (!v)
+			return false;
+		d->topic = v;
+		d->cap = cap;
+	}
+	topic_ref(t);
+	d->topic[d->count++] = t;
+	return true;
+}
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct directory *d = calloc(1, sizeof *d);
+	(void)ino;
+	fi->fh = (uint64_t)(uintptr_t)d;
+	if (!d)
+		fuse_reply_err(req, ENOMEM);
+	else if (fuse_reply_open(req, fi) < 0)
+		free(d);
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct directory *d = (struct directory *)(uintptr_t)fi->fh;
+	(void)ino;
+	forget_names(d);
+	free(d);
+	fuse_reply_err(req, 0);
+}
+
+/* The i-th entry's name; false: there are no more. */
+static bool entry_name(const struct node *n, const struct directory *d, off_t i, char name[TOPIC_NAME_BYTES + 1])
+{
+	if (i < DOTS)
+		snprintf(name, TOPIC_NAME_BYTES + 1, "%s", i ? ".." : ".");
+	else if (n->kind == NODE_ROOT && (size_t)i - DOTS < d->count)
+		snprintf(name, TOPIC_NAME_BYTES + 1, "%s", topic_name(d->topic[i - DOTS]));
+	else if (n->kind == NODE_TOPIC && !topic_is_deleted(n->topic) && i - DOTS < topic_partition_count(n->topic))
+		snprintf(name, TOPIC_NAME_BYTES + 1, "%d", (int)(i - DOTS));
+	else
+		return false;
+	return true;
+}
+
+/* What the kernel is told of it, with a lookup counted. Where there is no more than the name to be told (an offline partition), *node is NULL. */
+static void entry_node(struct ops *o, struct node *n, const struct directory *d, off_t i, struct node **node, struct fuse_entry_param *param)
+{
+	*node = NULL;
+	*param = (struct fuse_entry_param){.attr = {.st_mode = S_IFDIR, .st_ino = node_ino(n)}};
+	if (i < DOTS)
+		return;
+	i -= DOTS;
+	int rc = n->kind == NODE_ROOT ? nodes_lookup_topic(&o->nodes, d->topic[i], node, NULL)
+				      : nodes_lookup_partition(&o->nodes, n, (int32_t)i, ANY_THREAD, node, NULL);
+	if (rc == 0 && ops_entry(o, *node, param, NULL) == 0)
+		return;
+	if (rc == 0)
+		nodes_forget(&o->nodes, *node, 1);
+	*node = NULL;
+	*param = (struct fuse_entry_param){0};
+	param->attr.st_mode = n->kind == NODE_ROOT ? S_IFDIR : S_IFREG;
+	param->attr.st_ino = n->kind == NODE_ROOT ? node_stable_ino(d->topic[i], -1) : node_stable_ino(n->topic, (int32_t)i);
+}
+
+struct listing {
+	char *buf;
+	size_t size, used;
+	struct node **node; /* whose lookups the kernel is about to get */
+	size_t count;
+};
+
+/* Fills a listing from the entry `at` on. With names and nodes the kernel need not look each name up: what is asked next is a size. */
+static void list_entries(struct ops *o, fuse_req_t req, struct node *n, const struct directory *d, off_t at, struct listing *l)
+{
+	char name[TOPIC_NAME_BYTES + 1];
+	struct fuse_entry_param param;
+	for (; entry_name(n, d, at, name); at++) {
+		size_t room = l->size - l->used;
+		if (fuse_add_direntry_plus(req, NULL, 0, name, NULL, 0) > room)
+			return;
+		struct node *node;
+		entry_node(o, n, d, at, &node, &param);
+		if (node)
+			l->node[l->count++] = node;
+		l->used += fuse_add_direntry_plus(req, l->buf + l->used, room, name, &param, at + 1);
+	}
+}
+
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_file_info *fi)
+{
+	struct ops *o = ops_of(req);
+	struct node *n = nodes_of(&o->nodes, ino);
+	struct directory *d = (struct directory *)(uintptr_t)fi->fh;
+	size_t least = fuse_add_direntry_plus(req, NULL, 0, ".", NULL, 0);
+	struct listing l = {.buf = malloc(size), .size = size, .node = malloc((size / least + 1) * sizeof(struct node *))};
+	if (n->kind == NODE_ROOT && at == 0) {
+		forget_names(d);
+		topics_list(o->broker, NULL, add_name, d);
+	}
+	if (!l.buf || !l.node || d->failed)
+		fuse_reply_err(req, ENOMEM);
+	else {
+		list_entries(o, req, n, d, at, &l);
+		if (fuse_reply_buf(req, l.buf, l.used) < 0)
+			for (size_t i = 0; i < l.count; i++)
+				nodes_forget(&o->nodes, l.node[i], 1);
+	}
+	free(l.buf);
+	free(l.node);
+}
