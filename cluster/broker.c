@@ -17,8 +17,6 @@
 #include "store/diag.h"
 #include "store/io.h"
 
-#define RESERVE_FILE "spoolfs.reserve"
-
 enum { DESCRIPTORS_A_SEGMENT = 4, HOLDER_POLL_MS = 50, HOLDER_GRACE_MS = 300, RESERVE_BYTES = 1 << 20 };
 
 /* ---- directories ---- */
@@ -117,6 +115,7 @@ static int look_at_dir(struct broker *b, struct log_dir *d, struct err *e)
 struct loading {
 	struct broker *b;
 	struct log_dir *d;
+	bool recovery_lost;         /* recovery-point-offset-checkpoint is damaged */
 	bool same_boot, our_stop;   /* the state checkpoint is of this boot; and was written by the stop that left the marker */
 	bool deleted;               /* there are directories of deleted topics */
 	struct partition **open;    /* owned: to be opened before the broker serves */
@@ -222,10 +221,28 @@ static bool is_of_topic(struct topic *t, const char *row_id)
 	return strcmp(t->id, row_id) == 0;
 }
 
+/* A new topic begins at offset 0. One that does not, but whose id has no row, has its id damaged: the rows have checksums, partition.metadata has none. */
+static bool must_be_of_topic(struct partition *p, const char *row_id)
+{
+	char path[PATH_MAX], *dir = partition_path(p);
+	struct stat st;
+	if (!dir)
+		return false;
+	segment_path(dir, 0, ".log", path, sizeof path);
+	bool must = io_stat(path, &st) == -ENOENT;
+	free(dir);
+	if (must) {
+		diag_warning("topic %s: its id is %s, not %s as a damaged partition.metadata says", p->topic->name, row_id, p->topic->id);
+		snprintf(p->topic->id, sizeof p->topic->id, "%s", row_id);
+		p->topic->id_found = true;
+	}
+	return must;
+}
+
 static void start_row(void *arg, const struct start_row *row)
 {
 	struct partition *p = find_partition(arg, row->topic, row->partition);
-	if (!p || !is_of_topic(p->topic, row->topic_id))
+	if (!p || (!is_of_topic(p->topic, row->topic_id) && !must_be_of_topic(p, row->topic_id)))
 		return;
 	p->known.pair_offset = p->recorded_offset = row->offset;
 	p->known.pair_position = p->recorded_position = row->position;
@@ -256,14 +273,24 @@ static void state_row(void *arg, const struct partition_row *r)
 {
 	struct loading *x = arg;
 	struct partition *p = find_partition(x, r->topic, r->partition);
-	if (!p || !is_of_topic(p->topic, r->topic_id) || !row_holds(x, p, r))
+	struct partition_row row = *r;
+	if (!p || !is_of_topic(p->topic, r->topic_id))
 		return;
+	/* Kafka's file has no checksum: what is greater there than here may be damage, and what cannot be read there is here */
+	if (x->recovery_lost || p->known.recovery_point > r->recovery_point)
+		p->known.recovery_point = r->recovery_point;
+	if (!row_holds(x, p, r))
+		return;
+	if (p->recorded_offset > row.start_offset) { /* recorded since */
+		row.start_offset = p->recorded_offset;
+		row.start_position = p->recorded_position;
+	}
 	p->known = (struct known){
-		.trusted = true, .leader_epoch = r->leader_epoch, .active_base = r->active_base, .active_bytes = r->active_bytes, .leo = r->leo,
-		.last_stable = r->last_stable_offset, .recovery_point = r->recovery_point, .log_start = r->start_offset, .pair_offset = r->start_offset,
-		.pair_position = r->start_position, .dir_mtime_ns = r->dir_mtime_ns,
+		.trusted = true, .leader_epoch = row.leader_epoch, .active_base = row.active_base, .active_bytes = row.active_bytes, .leo = row.leo,
+		.last_stable = row.last_stable_offset, .recovery_point = row.recovery_point, .log_start = row.start_offset, .pair_offset = row.start_offset,
+		.pair_position = row.start_position, .dir_mtime_ns = row.dir_mtime_ns,
 	};
-	partition_publish_known(p, r);
+	partition_publish_known(p, &row);
 }
 
 /* Our own marker names the state checkpoint that was written with it; Kafka's, or one from before Kafka had the directory again, does not. */
@@ -309,7 +336,8 @@ static int load_checkpoints(struct loading *x, struct err *e)
 	char path[PATH_MAX];
 	struct err why = ERR_INIT;
 	snprintf(path, sizeof path, "%s/" RECOVERY_POINT_FILE, x->d->path);
-	if (offset_checkpoint_load(path, recovery_row, x, &why) < 0)
+	x->recovery_lost = offset_checkpoint_load(path, recovery_row, x, &why) < 0;
+	if (x->recovery_lost)
 		diag_warning("%s; more of the logs is read instead", why.text);
 	snprintf(path, sizeof path, "%s/" LOG_START_FILE, x->d->path);
 	if (offset_checkpoint_load(path, log_start_row, x, &why) < 0)
@@ -474,10 +502,9 @@ static bool gather(void *arg, struct topic *t)
 		struct partition_row row;
 		if (p && p->dir == r->d) {
 			bool good = partition_row(p, &row);
-			offset_checkpoint_add(&r->recovery, t->name, i, good ? row.recovery_point : p->known.recovery_point);
-			int64_t start = good ? row.start_offset : p->known.log_start;
-			if (start > 0)
-				offset_checkpoint_add(&r->starts, t->name, i, start);
+			offset_checkpoint_add(&r->recovery, t->name, i, row.recovery_point);
+			if (row.start_offset > 0)
+				offset_checkpoint_add(&r->starts, t->name, i, row.start_offset);
 			if (good) {
 				offset_checkpoint_add(&r->high_watermarks, t->name, i, p->high_watermark);
 				partition_state_add(&r->state, &row);
@@ -619,6 +646,8 @@ static int begin_dirs(struct broker *b, struct err *e)
 		pthread_mutex_unlock(&d->checkpoint_lock);
 		snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
 		int sys = rc == 0 ? io_unlink(path) : 0;
+		if (sys == 0 && rc == 0) /* a power cut must not bring it back beside logs that were written to since */
+			sys = io_fsync_dir(d->path);
 		if (sys < 0 && sys != -ENOENT)
 			rc = err_sys(e, sys, "cannot remove %s", path);
 	}

@@ -150,7 +150,7 @@ int partition_close(struct partition *p, struct err *e);
 void partition_take_offline(struct partition *p, const char *why);
 /* Fails everything that waits there: the topic was deleted, or its directory went offline. */
 void partition_fail_waiting(struct partition *p, int code, const char *why);
-/* What the state checkpoint says of it; false: nothing to be relied on. */
+/* What the state checkpoint says of it; false: nothing to be relied on, but for recovery point and log start as they were last known. */
 bool partition_row(struct partition *p, struct partition_row *row);
 void partition_publish_known(struct partition *p, const struct partition_row *row);
 int partition_apply_retention(struct partition *p, int64_t now_ms, struct err *e);

@@ -364,6 +364,8 @@ bool partition_row(struct partition *p, struct partition_row *r)
 {
 	bool good = false;
 	pthread_mutex_lock(&p->open_lock);
+	r->recovery_point = p->known.recovery_point;
+	r->start_offset = p->known.log_start;
 	if (p->dir && !p->why_offline && !p->topic->deleted && !p->dir->offline) {
 		if (p->log) {
 			pthread_mutex_lock(&p->log_lock);
@@ -412,6 +414,8 @@ ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t positi
 		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
 	take_visible(p, &v);
 	ssize_t got = log_cursor_read(c, position, v.end_position, buf, n, e);
+	if (p->topic->deleted) /* meanwhile: a file that was opened may have been a new topic's of the same name */
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (p->topic->deleted) /* meanwhile: its files may have been those of a new topic of the same name */
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	counter_add(&reads_total, 1);

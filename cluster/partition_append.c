@@ -183,6 +183,7 @@ struct group {
 	int64_t base[GROUP], end_position[GROUP];
 	size_t done;      /* the first so many are in the log */
 	bool to_disk, flush;
+	bool unreadable;  /* the disk failed while the view followed */
 	int rc;
 	struct err err;
 };
@@ -225,8 +226,10 @@ static void write_group(struct partition *p, struct group *g, const struct limit
 			if (!p->dirty_since_ms)
 				p->dirty_since_ms = wall_now_ms();
 			struct err why = ERR_INIT;
-			if (advance(p, &why) < 0)
+			if (advance(p, &why) < 0) {
 				diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, why.text);
+				g->unreadable = why.code == ERR_IO;
+			}
 		}
 		g->flush = l->shape->segment_count > segments && segments > 0;
 		g->flush |= l->leo - l->flushed_offset >= limits->flush_messages;
@@ -270,7 +273,7 @@ static void run_appends(struct partition *p)
 			struct group part = {.count = g.count - from};
 			memcpy(part.a, g.a + from, part.count * sizeof *part.a);
 			write_group(p, &part, &limits);
-			if (part.rc == ERR_IO)
+			if (part.rc == ERR_IO || part.unreadable)
 				broker_dir_failed(p->topic->broker, p->dir, part.err.text);
 			from += settle_group(p, &part, &limits);
 			if (part.done)
@@ -339,9 +342,12 @@ static void run_flush(struct pool_job *job)
 		if (!any)
 			break;
 		struct err why = ERR_INIT;
-		p->dirty_since_ms = 0; /* what comes while it is flushed counts anew */
-		int rc = p->dir->offline ? err_set(&why, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path)
-					 : log_flush(p->log, p->log->leo, &why);
+		int64_t dirty_since_ms = atomic_exchange(&p->dirty_since_ms, 0), clean = 0; /* what comes while it is flushed counts anew */
+		int rc = p->topic->deleted ? err_set(&why, ERR_DELETED, "topic %s was deleted", p->topic->name)
+			 : p->dir->offline ? err_set(&why, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path)
+					   : log_flush(p->log, p->log->leo, &why);
+		if (rc < 0)
+			atomic_compare_exchange_strong(&p->dirty_since_ms, &clean, dirty_since_ms);
 		counter_add(&fsyncs_total, 1);
 		if (rc == ERR_IO)
 			broker_dir_failed(b, p->dir, why.text);
@@ -350,7 +356,7 @@ static void run_flush(struct pool_job *job)
 		while (appends) {
 			struct append *a = appends;
 			appends = a->next;
-			finish(a, rc < 0 ? ERR_IO : 0, why.text);
+			finish(a, rc == ERR_DELETED || rc == 0 ? rc : ERR_IO, why.text);
 		}
 		while (flushes) {
 			struct flush *f = flushes;

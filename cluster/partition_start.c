@@ -21,8 +21,12 @@ int partition_delete_before(struct partition *p, int64_t offset, struct err *e)
 	if (offset > p->end_offset)
 		return err_set(e, ERR_OUT_OF_RANGE, "offset %" PRId64 " is past the visible end, %" PRId64, offset, (int64_t)p->end_offset);
 	int rc = log_position_of(l, offset, &position, e);
+	if (rc == 0) /* no log starts behind what it holds: after a power cut it would end below its start */
+		rc = log_flush(l, offset, e);
 	if (rc == 0)
 		rc = broker_record_start(p->topic->broker, p, offset, position, e);
+	if (rc == ERR_IO)
+		broker_dir_failed(p->topic->broker, p->dir, e ? e->text : "a log start could not be kept");
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&p->log_lock);

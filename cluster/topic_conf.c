@@ -293,8 +293,12 @@ int topic_save_properties(struct topic *t, struct err *e)
 
 int topic_configure(struct topic *t, const char *text, size_t n, struct err *e)
 {
-	char *copy = strndup(text, n), *save_at;
+	char *copy = malloc(n + 1), *save_at; /* not strndup: text has no NUL behind it, which a strict sanitizer wants to see */
 	int rc = copy ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	if (copy) {
+		memcpy(copy, text, n);
+		copy[n] = '\0';
+	}
 	if (t->deleted)
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
 	if (rc == 0 && strlen(copy) != n)

@@ -395,7 +395,7 @@ bool nodes_open(struct nodes *ns, struct node *n, bool writes, pid_t thread_id)
 	pthread_mutex_lock(&ns->lock);
 	bool taken = n->kind == NODE_PARTITION && (n->writers || (n->kept_for != ANY_THREAD && n->kept_for != thread_id));
 	bool again = take_retry(ns, node_ino(n), thread_id);
-	bool refused = taken && !again && thread_id != ANY_THREAD && add_retry(ns, node_ino(n), thread_id);
+	bool refused = taken && !again && thread_id > 0 && add_retry(ns, node_ino(n), thread_id);
 	if (!refused) {
 		n->holds++;
 		n->writers += writes;

@@ -84,7 +84,8 @@ int nodes_lookup_topic(struct nodes *ns, struct topic *t, struct node **out, str
 int nodes_lookup_partition(struct nodes *ns, struct node *topic, int32_t index, pid_t thread_id, struct node **out, struct err *e);
 void nodes_forget(struct nodes *ns, struct node *n, uint64_t lookups);
 
-/* An open of it, with write access or not; counted until nodes_close. false: the thread is to look the name up again; never for ANY_THREAD. */
+/* An open of it, with write access or not; counted until nodes_close. false: the thread is to look the name up again; never for ANY_THREAD, nor for
+ * those of another pid namespace, which all have the id 0. */
 bool nodes_open(struct nodes *ns, struct node *n, bool writes, pid_t thread_id);
 void nodes_close(struct nodes *ns, struct node *n, bool writes);
 

@@ -407,6 +407,7 @@ int ops_new(struct ops **out, const struct ops_options *options, struct err *e)
 		return err_set(e, ERR_NO_MEMORY, "no memory for a mount");
 	*o = (struct ops){.broker = options->broker, .data = options->data, .ready = options->ready, .arg = options->arg};
 	o->open.next = o->open.prev = &o->open;
+	o->open_dirs.next = o->open_dirs.prev = &o->open_dirs;
 	pthread_mutex_init(&o->lock, NULL);
 	pthread_cond_init(&o->no_jobs, NULL);
 	nodes_init(&o->nodes, o->broker, options->mount_point);
@@ -426,6 +427,7 @@ void ops_set_session(struct ops *o, struct fuse_session *se)
 void ops_stop(struct ops *o)
 {
 	locks_stop(&o->locks);
+	writers_settle(&o->writers);
 	pthread_mutex_lock(&o->lock);
 	while (o->jobs)
 		pthread_cond_wait(&o->no_jobs, &o->lock);
@@ -436,6 +438,8 @@ void ops_free(struct ops *o)
 {
 	while (o->open.next != &o->open)
 		ops_close_handle(o, o->open.next);
+	while (o->open_dirs.next != &o->open_dirs)
+		ops_close_directory(o, o->open_dirs.next);
 	readers_release(&o->readers);
 	writers_release(&o->writers);
 	locks_release(&o->locks);

@@ -148,18 +148,14 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent, const char *t
 
 enum { DOTS = 2 }; /* the first two entries are . and .. */
 
-struct directory { /* an open one; of the root: the names as they were when it was read from the start */
-	struct topic **topic; /* owned, each referenced */
-	size_t count, cap;
-	bool failed;          /* no memory for all */
-};
-
 static void forget_names(struct directory *d)
 {
 	for (size_t i = 0; i < d->count; i++)
 		topic_unref(d->topic[i]);
 	free(d->topic);
-	*d = (struct directory){0};
+	d->topic = NULL;
+	d->count = d->cap = 0;
+	d->failed = false;
 }
 
 static bool add_name(void *arg, struct topic *t)
@@ -181,23 +177,44 @@ static bool add_name(void *arg, struct topic *t)
 	return true;
 }
 
+void ops_close_directory(struct ops *o, struct directory *d)
+{
+	pthread_mutex_lock(&o->lock);
+	d->prev->next = d->next;
+	d->next->prev = d->prev;
+	pthread_mutex_unlock(&o->lock);
+	forget_names(d);
+	free(d);
+}
+
+static struct directory *directory_of(const struct fuse_file_info *fi)
+{
+	return (struct directory *)(uintptr_t)fi->fh;
+}
+
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct ops *o = ops_of(req);
 	struct directory *d = calloc(1, sizeof *d);
 	(void)ino;
-	fi->fh = (uint64_t)(uintptr_t)d;
-	if (!d)
+	if (!d) {
 		fuse_reply_err(req, ENOMEM);
-	else if (fuse_reply_open(req, fi) < 0)
-		free(d);
+		return;
+	}
+	pthread_mutex_lock(&o->lock);
+	d->next = &o->open_dirs;
+	d->prev = o->open_dirs.prev;
+	d->prev->next = d->next->prev = d;
+	pthread_mutex_unlock(&o->lock);
+	fi->fh = (uint64_t)(uintptr_t)d;
+	if (fuse_reply_open(req, fi) < 0)
+		ops_close_directory(o, d);
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct directory *d = (struct directory *)(uintptr_t)fi->fh;
 	(void)ino;
-	forget_names(d);
-	free(d);
+	ops_close_directory(ops_of(req), directory_of(fi));
 	fuse_reply_err(req, 0);
 }
 
@@ -263,7 +280,7 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struc
 {
 	struct ops *o = ops_of(req);
 	struct node *n = nodes_of(&o->nodes, ino);
-	struct directory *d = (struct directory *)(uintptr_t)fi->fh;
+	struct directory *d = directory_of(fi);
 	size_t least = fuse_add_direntry_plus(req, NULL, 0, ".", NULL, 0);
 	struct listing l = {.buf = malloc(size), .size = size, .node = malloc((size / least + 1) * sizeof(struct node *))};
 	if (n->kind == NODE_ROOT && at == 0) {

@@ -27,6 +27,13 @@ struct handle { /* an open file */
 	struct controlfile *control;
 };
 
+struct directory { /* an open one; of the root: the names as they were when it was read from the start */
+	struct directory *next, *prev; /* of all that are open */
+	struct topic **topic;       /* owned, each referenced */
+	size_t count, cap;
+	bool failed;                /* no memory for all */
+};
+
 struct ops {
 	struct broker *broker;      /* borrowed */
 	const char *data;           /* borrowed */
@@ -40,7 +47,8 @@ struct ops {
 	struct controlfiles controls;
 	pthread_mutex_t lock;       /* of what follows */
 	pthread_cond_t no_jobs;
-	struct handle open;         /* the head of the ring */
+	struct handle open;         /* the heads of the rings */
+	struct directory open_dirs;
 	unsigned jobs;              /* given to the pool */
 };
 
@@ -73,6 +81,8 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent, const char *t
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_file_info *fi);
 void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
+void ops_close_directory(struct ops *o, struct directory *d);
 
 /* ---- ops_files.c ---- */
 

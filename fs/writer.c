@@ -39,6 +39,7 @@ struct write_op {
 	_Atomic unsigned handed;
 	_Atomic bool appending;   /* partition has, or had, the append: it may be taken back */
 	bool has_request, is_parked;
+	bool counted;             /* among the lot's unanswered; under its lock */
 	bool was_refused;         /* of a FLUSH: the line that ends here was too large */
 	uint64_t owner;
 	size_t count;             /* of a WRITE: the bytes it takes */
@@ -106,6 +107,22 @@ static void free_ops(struct write_op *op)
 	}
 }
 
+void writers_settle(struct writers *ws)
+{
+	pthread_mutex_lock(&ws->lock);
+	while (ws->unanswered)
+		pthread_cond_wait(&ws->none, &ws->lock);
+	pthread_mutex_unlock(&ws->lock);
+}
+
+/* locks: the lot's. */
+static void count_answered(struct writers *ws, struct write_op *op)
+{
+	if (op->counted && !--ws->unanswered)
+		pthread_cond_broadcast(&ws->none);
+	op->counted = false;
+}
+
 void writers_release(struct writers *ws)
 {
 	pthread_mutex_lock(&ws->lock);
@@ -171,9 +188,14 @@ static struct write_op *take_op(struct writer *w, enum op_kind kind, fuse_req_t 
 		ws->spares--;
 		if (ws->least_spares > ws->spares)
 			ws->least_spares = ws->spares;
+	} else
+		op = new_op();
+	if (op) {
+		op->counted = req;
+		ws->unanswered += op->counted;
 	}
 	pthread_mutex_unlock(&ws->lock);
-	if (!op && !(op = new_op()))
+	if (!op)
 		return NULL;
 	op->w = w;
 	op->kind = kind;
@@ -222,6 +244,7 @@ static void recycle(struct parked *p)
 	if (op->rest.cap > KEEP_BYTES)
 		wr_release(&op->rest);
 	pthread_mutex_lock(&ws->lock);
+	count_answered(ws, op);
 	op->next = ws->spare;
 	ws->spare = op;
 	ws->spares++;
@@ -675,6 +698,10 @@ static void on_expired(struct parked *p)
 {
 	static struct diag_limit limit;
 	struct write_op *op = (struct write_op *)((char *)p - offsetof(struct write_op, parked));
+	struct writers *ws = op->w->ws;
+	pthread_mutex_lock(&ws->lock);
+	count_answered(ws, op);
+	pthread_mutex_unlock(&ws->lock);
 	diag_limited(&limit, 5000, DIAG_WARNING, "%s/%d: a write was answered with EIO: it was not done within delivery.timeout.ms, its outcome is unknown",
 		     partition_topic_name(op->w->p), (int)partition_index(op->w->p));
 	if (withdraw(op))

@@ -50,16 +50,18 @@ struct writers { /* what all writers of a mount share */
 	struct timer_heap *timers;  /* borrowed */
 	struct parking parking;
 	pthread_mutex_t lock;
-	pthread_cond_t none;        /* live is 0 */
+	pthread_cond_t none;        /* live or unanswered is 0 */
 	struct write_op *spare;     /* operations with their memory, last used first */
 	unsigned spares, least_spares; /* least: since the timer last fired */
 	unsigned live;              /* writers, until their last append is done */
+	unsigned unanswered;        /* operations that a request waits for */
 	struct timer timer;
 	_Atomic bool armed;
 };
 
 void writers_init(struct writers *ws, struct broker *b, const struct conf *conf);
-void writers_release(struct writers *ws); /* waits until none is left */
+void writers_settle(struct writers *ws);  /* waits until every request was answered; no new ones come */
+void writers_release(struct writers *ws); /* waits until no writer is left */
 
 /* p: borrowed and acquired until `gone` (writer_end). sync: O_SYNC or O_DSYNC. NULL: no memory. */
 struct writer *writer_new(struct writers *ws, struct partition *p, bool sync);

@@ -33,6 +33,7 @@ enum { TOPIC_NAME_MAX = 249, TOPIC_ID_CHARS = 22, CHECKPOINT_VERSION = 1 };
 #define VIEW_START_FILE "view-start-checkpoint"
 #define PARTITION_STATE_FILE "partition-state-checkpoint"
 #define CLEAN_SHUTDOWN_FILE ".kafka_cleanshutdown"
+#define RESERVE_FILE "spoolfs.reserve" /* no checkpoint: space held back for one */
 
 /* Rows being gathered for a file. */
 struct checkpoint_rows {

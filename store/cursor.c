@@ -500,7 +500,7 @@ int log_locate(struct log *l, int64_t position, int64_t *offset, int64_t *record
 	ssize_t i = log_segment_at_position(l, shape, position, e);
 	int rc = i < 0 ? (int)i : find(l, &w, (size_t)i, shape, offset, record_position, e);
 	log_shape_drop(l, shape);
-	if (rc == 0)
+	if (rc == 0 || (rc == 1 && *record_position > position)) /* its segment was deleted meanwhile: what is left begins behind it */
 		return err_set(e, ERR_OUT_OF_RANGE, "%s: nothing is at position %" PRId64, l->name, position);
 	return rc < 0 ? rc : 0;
 }

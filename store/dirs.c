@@ -244,9 +244,10 @@ void dir_entry_parse(const char *name, struct dir_entry *d)
 
 /* ---- ids ---- */
 
+static const char id_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 void uuid_text_new(char text[TOPIC_ID_CHARS + 1])
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 	uint8_t id[18] = {0};
 	do {
 		if (getrandom(id, 16, 0) != 16)
@@ -256,7 +257,7 @@ void uuid_text_new(char text[TOPIC_ID_CHARS + 1])
 	} while (id[0] >> 2 == 62); /* Kafka avoids ids that begin with a dash */
 	for (int i = 0; i < TOPIC_ID_CHARS; i++) {
 		int bit = 6 * i, at = bit / 8, shift = 10 - bit % 8;
-		text[i] = digits[((id[at] << 8 | id[at + 1]) >> shift) & 63];
+		text[i] = id_digits[((id[at] << 8 | id[at + 1]) >> shift) & 63];
 	}
 	text[TOPIC_ID_CHARS] = 0;
 }
@@ -271,7 +272,7 @@ int partition_metadata_load(const char *partition_dir, char topic_id[TOPIC_ID_CH
 	if (sys < 0)
 		return err_sys(e, sys, "cannot read %s", path);
 	int rc = 0;
-	if (sscanf(text, "version: %d topic_id: %63s", &version, id) != 2 || strlen(id) != TOPIC_ID_CHARS)
+	if (sscanf(text, "version: %d topic_id: %63s", &version, id) != 2 || strlen(id) != TOPIC_ID_CHARS || strspn(id, id_digits) != TOPIC_ID_CHARS)
 		rc = err_set(e, ERR_CORRUPT, "%s is damaged: it should have a version and a topic_id", path);
 	else
 		memcpy(topic_id, id, TOPIC_ID_CHARS + 1);

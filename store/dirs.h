@@ -3,6 +3,7 @@
  *
  *   .lock                        held by an fcntl(2) write lock (as Kafka does), so that two processes never share the directory. Its text is
  *                                for people and for who waits: "PID\nSTATE\nLABEL\n", state "serving" or "stopping"
+ *   spoolfs.reserve             a little space held back, so that messages can be deleted on a full disk
  *   meta.properties              Kafka's; written as version 0 where there is none; a foreign one stays as it is
  *   <topic>-<n>/                 a partition; with ".<32 hex digits>-delete" behind: one being deleted; anything else, Kafka's "-stray" and "-future" too, is left
  *                                alone

@@ -17,8 +17,8 @@ struct offset_index { struct entries e; int64_t base_offset; };
 struct time_index { struct entries e; int64_t base_offset; };
 
 /* Opens and checks what can be checked without the log, of the last entries only: they rise, offsets are not below the base, timestamps not below 0, positions
- * are above 0 and below log_bytes. ERR_CORRUPT (a partial entry and a preallocated tail of zeros too): to be rebuilt. max_bytes: segment.index.bytes. After a
- * failure x is closed. */
+ * are above 0 and below log_bytes. ERR_CORRUPT (a partial entry and a preallocated tail of zeros too): to be rebuilt. max_bytes: segment.index.bytes.
+ * After a failure x is closed. */
 int offset_index_open(struct offset_index *x, const char *path, int64_t base_offset, bool writable, bool create, size_t max_bytes, uint32_t log_bytes, struct err *e);
 int time_index_open(struct time_index *x, const char *path, int64_t base_offset, bool writable, bool create, size_t max_bytes, struct err *e);
 void offset_index_close(struct offset_index *x);

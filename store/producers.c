@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 #include <utlist.h>
 
@@ -76,6 +77,16 @@ static struct producer *find(const struct producers *p, int64_t id)
 	return x;
 }
 
+/* Takes x; without memory it is freed, and false returned. */
+static bool add(struct producers *p, struct producer *x)
+{
+	HASH_ADD(hh, p->table, id, sizeof x->id, x);
+	bool added = x->hh.tbl;
+	if (!added)
+		free(x);
+	return added;
+}
+
 static struct producer *find_or_add(struct producers *p, int64_t id)
 {
 	struct producer *x = find(p, id);
@@ -89,8 +100,7 @@ static struct producer *find_or_add(struct producers *p, int64_t id)
 	x->coordinator_epoch = -1;
 	x->last_timestamp_ms = -1;
 	x->txn_first_offset = -1;
-	HASH_ADD(hh, p->table, id, sizeof x->id, x);
-	return x;
+	return add(p, x) ? x : NULL;
 }
 
 struct producers *producers_copy(const struct producers *p)
@@ -101,12 +111,12 @@ struct producers *producers_copy(const struct producers *p)
 		return NULL;
 	HASH_ITER(hh, p->table, x, next) {
 		struct producer *y = malloc(sizeof *y);
-		if (!y) {
+		if (y)
+			*y = *x;
+		if (!y || !add(copy, y)) {
 			producers_free(copy);
 			return NULL;
 		}
-		*y = *x;
-		HASH_ADD(hh, copy->table, id, sizeof y->id, y);
 	}
 	DL_FOREACH(p->open, x) {
 		struct producer *y = find(copy, x->id);
@@ -187,7 +197,7 @@ static void add_data(struct producers *p, struct producer *x, const struct batch
 }
 
 /* A marker ends the open transaction, if there is one. It may carry a newer epoch than the data (KIP-890), and so may be all that is known of it. */
-static int end_transaction(struct producers *p, struct producer *x, const struct batch *b, bool abort, int32_t coordinator_epoch, struct aborted_txn *aborted)
+static int end_transaction(struct producers *p, struct producer *x, const struct batch *b, bool aborts, int32_t coordinator_epoch, struct aborted_txn *aborted)
 {
 	int64_t first = x->txn_first_offset, last = batch_last_offset(b);
 	set_epoch(x, b->producer_epoch);
@@ -196,9 +206,9 @@ static int end_transaction(struct producers *p, struct producer *x, const struct
 	if (first < 0)
 		return 0;
 	close_transaction(p, x);
-	if (abort)
+	if (aborts)
 		*aborted = (struct aborted_txn){x->id, first, last, p->open ? p->open->txn_first_offset : last + 1};
-	return abort;
+	return aborts;
 }
 
 int producers_update(struct producers *p, const struct batch *b, const void *bytes, struct aborted_txn *aborted, struct err *e)

@@ -112,9 +112,17 @@ int scan_find_valid(int fd, uint32_t from, uint32_t end, int64_t min_offset, uin
 	struct scan s;
 	scan_init(&s, fd, from, end, 0);
 	int rc = 0;
-	while (s.end - s.at >= BATCH_HEADER_BYTES) {
-		if ((rc = fill(&s, BATCH_HEADER_BYTES, e)) < 0)
+	while (s.at < s.end && s.end - s.at >= BATCH_HEADER_BYTES) {
+		struct err why = ERR_INIT;
+		rc = fill(&s, BATCH_HEADER_BYTES, &why);
+		if (rc == ERR_CORRUPT) { /* the file is shorter than it was said to be */
+			rc = 0;
 			break;
+		}
+		if (rc < 0) {
+			err_set(e, rc, "%s", why.text);
+			break;
+		}
 		/* the magic, in its place, is the cheap first look */
 		const uint8_t *p = s.window + (s.at - s.from);
 		const uint8_t *stop = s.window + s.have - (BATCH_HEADER_BYTES - 1);

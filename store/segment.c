@@ -480,6 +480,8 @@ static int sync_txnindex(struct segment *s)
 	segment_path(s->dir, s->base_offset, ".txnindex", path, sizeof path);
 	s->needs_txn_sync = false;
 	int fd = io_open(path, O_RDWR, 0);
+	if (fd == -ENOENT) /* its one entry was taken back */
+		return 0;
 	int sys = fd < 0 ? fd : io_fdatasync(fd);
 	io_close(fd < 0 ? -1 : fd);
 	if (sys < 0)

@@ -75,7 +75,7 @@ def spoolfs(build):
     return program
 
 
-# Mounts. lib/mounting.py has what can be done with one; whatever a test does, nothing stays mounted, running or on the disk.
+# Mounts. lib/mounting.py has what can be done with one; whatever a test does, nothing stays mounted or running.
 
 def time_limit(request):
     """Of a test: its own mark, else pytest.ini's."""
@@ -107,7 +107,7 @@ def topic(mount):
 
 @pytest.fixture
 def sh(request):
-    """sh("sort 0 | head -n 1", topic) -> what it printed; status= says how the script must end. The script is bash's."""
+    """sh("sort 0 | head -n 1", topic) -> what it printed; status= says how the script must end. It is bash's."""
     limit = time_limit(request) * 0.8
 
     def run(script, cwd=None, status=0, stdin=None, stderr=None, **environment):

@@ -16,9 +16,39 @@ LONGEST_LINE = 1_000_000      # the default max.message.bytes allows a little mo
 MOST_MEMORY = 160 << 20       # of the daemon: read ahead of a few readers, batches under way
 
 # What every Debian has, and more of it where more is installed.
-PLACES = ["/usr/share/doc", "/usr/share/man", "/usr/lib/python3", "/usr/lib/python3.11", "/usr/include", "/usr/share/perl", "/usr/share/info", "/usr/lib",
-          "/usr/share"]
-SUFFIXES = {".py", ".h", ".txt", ".html", ".gz", ".md", ".rst", ".pm", ".pl", ".c", ".js", ".css", ".xml", ".json", ".po", ".conf", "", ".1", ".3", ".8"}
+PLACES = [
+    "/usr/share/doc",
+    "/usr/share/man",
+    "/usr/lib/python3",
+    "/usr/lib/python3.11",
+    "/usr/include",
+    "/usr/share/perl",
+    "/usr/share/info",
+    "/usr/lib",
+    "/usr/share",
+]
+SUFFIXES = {
+    ".py",
+    ".h",
+    ".txt",
+    ".html",
+    ".gz",
+    ".md",
+    ".rst",
+    ".pm",
+    ".pl",
+    ".c",
+    ".js",
+    ".css",
+    ".xml",
+    ".json",
+    ".po",
+    ".conf",
+    "",
+    ".1",
+    ".3",
+    ".8",
+}
 
 
 def pieces():
@@ -96,7 +126,9 @@ with open(sys.argv[1], "rb") as a, open(sys.argv[2], "ab") as b:
 }
 
 
-@pytest.mark.parametrize("how, compression", [*((how, "uncompressed") for how in HOW), ("cat", "lz4"), ("dd-odd", "lz4")])
+@pytest.mark.parametrize(
+    "how, compression", [*((how, "uncompressed") for how in HOW), ("cat", "lz4"), ("dd-odd", "lz4")]
+)
 def test_a_gigabyte_of_text(mounts, build, text, sh, how, compression):
     mount = mounts(f"compression.type={compression}", "log.segment.bytes=268435456")
     (mount.dir / "t").mkdir()
@@ -123,7 +155,10 @@ def test_in_parallel_into_one_partition(mounts, build, text, sh, tmp_path):
     """Every line is there as often as in the text, and the parts' lines in their order."""
     mount = mounts()
     (mount.dir / "t").mkdir()
-    sh(f"split -n l/4 {text} {tmp_path}/part.; for p in {tmp_path}/part.*; do sed s,^,${{p##*.}}:, $p > $p.marked; done; rm {tmp_path}/part.a?")
+    sh(
+        f"split -n l/4 {text} {tmp_path}/part.; rm -f {tmp_path}/*.marked; "
+        f"for p in {tmp_path}/part.*; do sed s,^,${{p##*.}}:, $p > $p.marked; rm $p; done"
+    )
     sh(f"for p in {tmp_path}/part.*.marked; do cat $p >> {mount.dir}/t/0 & done; wait", LC_ALL="C")
     for stop in (lambda: None, mount.remount):
         stop()

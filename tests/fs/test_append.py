@@ -35,7 +35,9 @@ def test_echo_appends_a_message(sh, topic):
 
 
 def test_an_append_is_seen_at_once_by_whoever_looks(sh, topic):
-    assert sh("for i in $(seq 50); do echo $i >> 0; tail -n 1 0; done", topic) == b"".join(b"%d\n" % i for i in range(1, 51))
+    assert sh("for i in $(seq 50); do echo $i >> 0; tail -n 1 0; done", topic) == b"".join(
+        b"%d\n" % i for i in range(1, 51)
+    )
     assert sh("for i in $(seq 50); do echo $i >> 0; stat -c %s 0; done | sort -n -c", topic) == b""
 
 
@@ -43,7 +45,7 @@ def test_tee_appends(sh, topic):
     assert sh("seq 3 | tee -a 0 | wc -l; cat 0", topic) == b"3\n1\n2\n3\n"
 
 
-def test_cat_appends_a_file_with_holes_in_no_line(sh, topic, tmp_path):
+def test_cat_appends_a_file(sh, topic, tmp_path):
     text = b"".join(lines.make_line("w", i, random.Random(i).randint(0, 3000)) for i in range(2000))
     (tmp_path / "text").write_bytes(text)
     sh(f"cat {tmp_path}/text >> 0; cmp 0 {tmp_path}/text", topic)
@@ -51,7 +53,9 @@ def test_cat_appends_a_file_with_holes_in_no_line(sh, topic, tmp_path):
 
 @pytest.mark.parametrize("block", ["1", "7", "4095", "65537", "1M", "3M"])
 def test_dd_appends_in_any_block_size(sh, topic, tmp_path, block):
-    text = b"".join(lines.make_line("w", i, random.Random(i).randint(0, 300)) for i in range(40 if block == "1" else 2000))
+    text = b"".join(
+        lines.make_line("w", i, random.Random(i).randint(0, 300)) for i in range(40 if block == "1" else 2000)
+    )
     (tmp_path / "text").write_bytes(text)
     sh(f"dd if={tmp_path}/text of=0 oflag=append conv=notrunc bs={block} status=none; cmp 0 {tmp_path}/text", topic)
 
@@ -160,7 +164,9 @@ def test_a_line_may_come_byte_by_byte(topic):
 
 def test_an_unfinished_line_becomes_a_message_at_close(sh, topic):
     assert sh("printf abc >> 0; cat 0", topic) == b"abc\n"
-    assert sh("exec 3>> 0; printf de >&3; printf f >&3; exec 3>&-; cat 0", topic) == b"abc\nde\nf\n", "each >&3 is a close"
+    assert (
+        sh("exec 3>> 0; printf de >&3; printf f >&3; exec 3>&-; cat 0", topic) == b"abc\nde\nf\n"
+    ), "each >&3 is a close"
 
 
 def test_an_unfinished_line_becomes_a_message_when_its_writer_is_killed(topic, spawn):
@@ -202,8 +208,13 @@ def test_a_child_that_shares_the_file_does_not_end_the_line_of_its_parent(topic)
 
 def test_any_bytes_but_newline(topic):
     rng = random.Random(2)
-    text = b"".join(bytes(rng.choice([0, 9, 13, 27, 128, 255, rng.randrange(256)]) for _ in range(rng.randrange(200))).replace(b"\n", b"") + b"\n"
-                    for _ in range(300))
+    text = b"".join(
+        bytes(rng.choice([0, 9, 13, 27, 128, 255, rng.randrange(256)]) for _ in range(rng.randrange(200))).replace(
+            b"\n", b""
+        )
+        + b"\n"
+        for _ in range(300)
+    )
     fd = appender(topic / "0")
     lines.write_all(fd, text)
     os.close(fd)
@@ -259,7 +270,12 @@ def test_a_line_that_grows_over_the_limit_in_pieces_is_refused_whole(narrow):
 
 
 def test_the_user_is_told_of_a_line_that_is_too_long(sh, narrow):
-    sh("{ echo a; head -c 3000 /dev/zero | tr '\\0' z; echo; } | cat >> 0", narrow.parent, status=1, stderr="Message too long")
+    sh(
+        "{ echo a; head -c 3000 /dev/zero | tr '\\0' z; echo; } | cat >> 0",
+        narrow.parent,
+        status=1,
+        stderr="Message too long",
+    )
     assert narrow.read_bytes() == b"a\n"
 
 
@@ -297,25 +313,41 @@ def read_all(processes, seconds=120):
         assert process.returncode == 0, errors
 
 
-@pytest.mark.parametrize("how", [[], ["chunk=40"], ["batch=200"], ["chunk=3000", "batch=50"]], ids=lambda how: "-".join(how) or "lines")
+@pytest.mark.parametrize(
+    "how", [[], ["chunk=40"], ["batch=200"], ["chunk=3000", "batch=50"]], ids=lambda how: "-".join(how) or "lines"
+)
 def test_many_writers_on_one_partition(topic, spawn, how):
     """No line torn, lost or doubled, and each writer's lines in its order."""
     count = 500
-    writers = [spawn([sys.executable, WRITER, topic / "0", f"w{i}", count, 90, *how], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-               for i in range(6)]
+    writers = [
+        spawn(
+            [sys.executable, WRITER, topic / "0", f"w{i}", count, 90, *how],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(6)
+    ]
     read_all(writers)
     assert lines.check((topic / "0").read_bytes()) == {f"w{i}": count for i in range(6)}
 
 
 def test_many_writers_that_sync(topic, spawn):
-    writers = [spawn([sys.executable, WRITER, topic / "0", f"w{i}", 60, 50, "fsync"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-               for i in range(4)]
+    writers = [
+        spawn(
+            [sys.executable, WRITER, topic / "0", f"w{i}", 60, 50, "fsync"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(4)
+    ]
     read_all(writers)
     assert lines.check((topic / "0").read_bytes()) == {f"w{i}": 60 for i in range(4)}
 
 
 def test_xargs_in_parallel_appends_whole_lines(sh, topic):
-    assert sh("seq 400 | xargs -P 8 -n 1 sh -c 'printf \"%s-\" $0; printf \"%s\\n\" $0' >> 0; wc -l < 0", topic) == b"400\n"
+    assert (
+        sh('seq 400 | xargs -P 8 -n 1 sh -c \'printf "%s-" $0; printf "%s\\n" $0\' >> 0; wc -l < 0', topic) == b"400\n"
+    )
     assert sh("sort -n 0", topic) == b"".join(b"%d-%d\n" % (i, i) for i in range(1, 401))
 
 
@@ -352,7 +384,10 @@ for number in range(count):
 def test_large_writes_stand_together(topic, spawn):
     """1 MiB - 4 KiB in one write: at no moment a reader sees a part of it, and nothing stands inside it."""
     count = 8
-    writers = [spawn([sys.executable, "-c", BLOCKS, topic / "0", f"w{i}", count, ATOMIC], stderr=subprocess.PIPE) for i in range(3)]
+    writers = [
+        spawn([sys.executable, "-c", BLOCKS, topic / "0", f"w{i}", count, ATOMIC], stderr=subprocess.PIPE)
+        for i in range(3)
+    ]
     ends = {len(name) * (ATOMIC // len(name)) for name in [b"w0-0\n"]}
     assert len(ends) == 1
     block = ends.pop()
@@ -379,8 +414,14 @@ def test_large_writes_stand_together(topic, spawn):
 
 def test_readers_see_whole_lines_while_writers_write(topic, spawn):
     """Every moment's content is a beginning of what it becomes, and ends with a line's end."""
-    writers = [spawn([sys.executable, WRITER, topic / "0", f"w{i}", 800, 60, "chunk=30"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-               for i in range(3)]
+    writers = [
+        spawn(
+            [sys.executable, WRITER, topic / "0", f"w{i}", 800, 60, "chunk=30"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(3)
+    ]
     moments = []
     while any(writer.poll() is None for writer in writers):
         moments.append((topic / "0").read_bytes())
@@ -435,8 +476,14 @@ def test_lines_that_gather_come_when_their_time_is_over(sh, topic):
 
 def test_gathered_lines_of_many_writers(topic, spawn, sh):
     sh("echo linger.ms=5 >> .config", topic)
-    writers = [spawn([sys.executable, WRITER, topic / "0", f"w{i}", 400, 70, "chunk=50"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-               for i in range(4)]
+    writers = [
+        spawn(
+            [sys.executable, WRITER, topic / "0", f"w{i}", 400, 70, "chunk=50"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(4)
+    ]
     read_all(writers)
     wait_until(lambda: lines.check((topic / "0").read_bytes()) == {f"w{i}": 400 for i in range(4)})
 
@@ -444,13 +491,15 @@ def test_gathered_lines_of_many_writers(topic, spawn, sh):
 # Interrupts
 
 def test_a_writer_can_be_killed_while_its_write_waits(mounts, spawn):
-    """A disk that hangs must not make a process that cannot be killed; what the process was told nothing of may be there or not."""
+    """A disk that hangs must not make a process that cannot be killed; of what it was not told nobody knows."""
     mount = mounts(faults=True)
     topic = mount.dir / "t"
     topic.mkdir()
     (topic / "0").open("a").write("before\n")
     mount.faults.set("write hold path=*/t-0/*.log")
-    first, second = (spawn([sys.executable, WRITER, topic / "0", f"w{i}", 1, 20], stdout=subprocess.PIPE) for i in range(2))
+    first, second = (
+        spawn([sys.executable, WRITER, topic / "0", f"w{i}", 1, 20], stdout=subprocess.PIPE) for i in range(2)
+    )
     wait_until(lambda: mount.faults.fired == 1)
     second.kill()
     mount.faults.clear()
@@ -463,7 +512,7 @@ def test_a_writer_can_be_killed_while_its_write_waits(mounts, spawn):
 
 
 def test_an_interrupted_write_is_taken_back_or_stands(mounts, spawn):
-    """Writers in a queue behind a disk that hangs; a signal takes those back that wait. Each knows whether its line is there."""
+    """Writers in a queue behind a disk that hangs; a signal takes back those that wait. Each knows."""
     mount = mounts(faults=True)
     topic = mount.dir / "t"
     topic.mkdir()
@@ -485,7 +534,9 @@ else:
     print("written", flush=True)
 """
     tests = Path(lines.__file__).parents[1]
-    writers = [spawn([sys.executable, "-c", script, topic / "0", f"w{i}", tests], stdout=subprocess.PIPE) for i in range(3)]
+    writers = [
+        spawn([sys.executable, "-c", script, topic / "0", f"w{i}", tests], stdout=subprocess.PIPE) for i in range(3)
+    ]
     for writer in writers:
         assert writer.stdout.readline() == b"ready\n"
     wait_until(lambda: mount.faults.fired == 1)

@@ -1,4 +1,4 @@
-"""DATA that is damaged, incomplete, foreign, newer or not to be written: a clear error or the whole content, and nothing lost."""
+"""DATA that is damaged, incomplete, foreign, newer or read-only: a clear error or all of it; nothing is lost."""
 
 import errno
 import hashlib
@@ -62,7 +62,9 @@ class Filled:
         rng = random.Random(self.number)
         self.number += n
         # hard to compress, so that every codec fills segments
-        return [b"%d %s\n" % (self.number - n + i, rng.randbytes(rng.randint(20, 150)).hex().encode()) for i in range(n)]
+        return [
+            b"%d %s\n" % (self.number - n + i, rng.randbytes(rng.randint(20, 150)).hex().encode()) for i in range(n)
+        ]
 
     def _say(self, name, text):
         with open(self.path.with_name(name), "ab") as file:
@@ -144,17 +146,31 @@ def junk_behind(path):
 
 DAMAGES = [remove, empty, halve, lose_a_byte, garbage, zeros, flip, junk_behind]
 
-BESIDE_THE_LOG = ["t-0/*.index", "t-0/*.timeindex", "t-0/*.view", "t-0/*.snapshot", "t-0/leader-epoch-checkpoint", "t-0/partition.metadata",
-                  "t-0/topic.properties"]
-AT_THE_TOP = ["recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "replication-offset-checkpoint", "view-start-checkpoint",
-              "partition-state-checkpoint", ".kafka_cleanshutdown", "meta.properties"]
+BESIDE_THE_LOG = [
+    "t-0/*.index",
+    "t-0/*.timeindex",
+    "t-0/*.view",
+    "t-0/*.snapshot",
+    "t-0/leader-epoch-checkpoint",
+    "t-0/partition.metadata",
+    "t-0/topic.properties",
+]
+AT_THE_TOP = [
+    "recovery-point-offset-checkpoint",
+    "log-start-offset-checkpoint",
+    "replication-offset-checkpoint",
+    "view-start-checkpoint",
+    "partition-state-checkpoint",
+    ".kafka_cleanshutdown",
+    "meta.properties",
+]
 
 
 @pytest.mark.parametrize("stop", ["clean", "kill"])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("files", BESIDE_THE_LOG + AT_THE_TOP, ids=lambda name: name.replace("/", ":"))
 def test_a_damaged_file_beside_the_log_costs_nothing(filled, files, damage, stop):
-    """It is made anew or done without; or the mount is refused with a sentence that names it, and with the file back all is well."""
+    """It is made anew or done without; or the mount is refused with a sentence that names it, until it is back."""
     mount = filled.mount
     mount.umount() if stop == "clean" else mount.kill()
     paths = sorted(mount.data.glob(files))
@@ -183,15 +199,20 @@ def test_a_damaged_file_beside_the_log_costs_nothing(filled, files, damage, stop
     mount.umount()
     verified = subprocess.run([mount.program, "verify", mount.data], capture_output=True, text=True)
     faults = [line for line in verified.stdout.splitlines()[:-1] if not line.startswith("note: ")]
-    assert all(line.startswith(tuple(map(str, paths))) for line in faults), "only what was damaged, and nobody needed since"
+    assert all(
+        line.startswith(tuple(map(str, paths))) for line in faults
+    ), "only what was damaged, and nobody needed since"
 
 
 def test_where_the_log_starts_is_kept_twice(filled):
-    """The pair (offset, position) is in view-start-checkpoint and in the first .view; with both lost nobody can know it: no wrong positions, but EIO."""
+    """The pair (offset, position) is in view-start-checkpoint and in the first .view; with both lost nobody can know
+    it: no wrong positions, but EIO."""
     mount = filled.mount
     for lost in ("checkpoint", "views", "both"):
         mount.umount()
-        kept = {path: path.read_bytes() for path in [mount.data / "view-start-checkpoint", *filled.stored.glob("*.view")]}
+        kept = {
+            path: path.read_bytes() for path in [mount.data / "view-start-checkpoint", *filled.stored.glob("*.view")]
+        }
         mount.expect("")
         for path in kept:
             if lost == "both" or (path.suffix == ".view") == (lost == "views"):
@@ -227,7 +248,7 @@ def logs_of(filled):
 
 
 def readable(path, size):
-    """What can be read, by position, as {position: bytes}; where a read fails with EIO the next byte is tried further on."""
+    """What can be read, as {position: bytes}; where a read fails with EIO the next one is tried further on."""
     fd, got, failed, at = os.open(path, os.O_RDONLY), {}, [], 0
     while at < size:
         try:
@@ -285,7 +306,7 @@ def crash_with(mounts, change, cut=False):
 
 @pytest.mark.parametrize("lost", [1, 5, 60, 61, 200])
 def test_a_torn_tail_is_cut(mounts, lost):
-    """As after a power cut in the middle of a write: what is whole is there, and the torn bytes are kept for who wants to look."""
+    """As after a power cut in the middle of a write: what is whole is there, and the torn bytes are kept aside."""
     filled = crash_with(mounts, lambda filled: None)
     log = logs_of(filled)[-1]
     at, size = list(batches(log))[-1]
@@ -306,7 +327,11 @@ def test_a_torn_tail_is_cut(mounts, lost):
     filled.check_still_works()
 
 
-@pytest.mark.parametrize("behind", [b"\0" * 100, b"\0" * 70000, b"x" * 13, random.Random(1).randbytes(3000)], ids=["zeros", "many-zeros", "letters", "garbage"])
+@pytest.mark.parametrize(
+    "behind",
+    [b"\0" * 100, b"\0" * 70000, b"x" * 13, random.Random(1).randbytes(3000)],
+    ids=["zeros", "many-zeros", "letters", "garbage"],
+)
 def test_bytes_behind_the_last_batch_are_cut(mounts, behind):
     filled = crash_with(mounts, lambda filled: None)
     with open(logs_of(filled)[-1], "ab") as log:
@@ -339,7 +364,9 @@ def test_damage_with_valid_batches_behind_is_never_cut(mounts, where):
     filled.check_still_works()
 
 
-@pytest.mark.parametrize("which, stop", [("first", "clean"), ("first", "kill"), ("middle", "clean"), ("middle", "kill"), ("last", "clean")])
+@pytest.mark.parametrize(
+    "which, stop", [("first", "clean"), ("first", "kill"), ("middle", "clean"), ("middle", "kill"), ("last", "clean")]
+)
 def test_a_missing_segment_is_an_error_and_not_skipped(mounts, which, stop):
     """But for the last one after a kill, of which nothing else knew."""
     filled = Filled(mounts(), cut=False)
@@ -388,8 +415,13 @@ def test_foreign_files_are_left_alone(filled):
     (filled.stored / "sub").mkdir()
 
     def foreign():
-        return sorted(str(path) for path in mount.data.rglob("*") if path.suffix not in (".log", ".index", ".timeindex", ".view", ".snapshot")
-                      and "checkpoint" not in path.name and not path.name.startswith("."))
+        return sorted(
+            str(path)
+            for path in mount.data.rglob("*")
+            if path.suffix not in (".log", ".index", ".timeindex", ".view", ".snapshot")
+            and "checkpoint" not in path.name
+            and not path.name.startswith(".")
+        )
     before = foreign()
     for start in (mount.start, mount.crash, mount.remount):
         start()
@@ -439,13 +471,20 @@ def newer_checkpoint(name):
     return change
 
 
-@pytest.mark.parametrize("change", [newer_meta, newer_checkpoint("view-start-checkpoint"), newer_checkpoint("partition-state-checkpoint")],
-                         ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change",
+    [newer_meta, newer_checkpoint("view-start-checkpoint"), newer_checkpoint("partition-state-checkpoint")],
+    ids=lambda change: change.__name__,
+)
 def test_data_of_a_newer_version_is_refused_and_not_touched(filled, change):
     mount = filled.mount
     mount.umount()
     path = change(filled)
-    before = {path: (path.stat().st_mtime_ns, digest(path)) for path in mount.data.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: (path.stat().st_mtime_ns, digest(path))
+        for path in mount.data.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     text = mount.refused()
     assert path.name in text and "newer" in text
     assert {path: (path.stat().st_mtime_ns, digest(path)) for path in before} == before
@@ -505,8 +544,21 @@ def test_a_user_without_permission_for_data(mounts, spoolfs):
     place.chmod(0o755)
     (place / "other").mkdir()
     os.chown(place / "other", 12345, 12345)
-    done = subprocess.run(["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", spoolfs, "mount", "-d", mount.data, place / "other"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            "setpriv",
+            "--reuid=12345",
+            "--regid=12345",
+            "--clear-groups",
+            spoolfs,
+            "mount",
+            "-d",
+            mount.data,
+            place / "other",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and str(mount.data) in done.stderr and "ermission denied" in done.stderr
     assert not is_mounted(place / "other")
 
@@ -550,8 +602,8 @@ run("umount", mnt)
 
 
 def test_a_user_mounts_and_a_segment_may_not_be_read(mounts, spoolfs, sh):
-    """All that root need not care for: fusermount3 mounts, unmounts and detaches, and files may be forbidden. In a mount
-    namespace with a /dev/fuse for all, as desktops have it."""
+    """All that root need not care for: fusermount3 mounts, unmounts and detaches, and files may be forbidden. In a
+    mount namespace with a /dev/fuse for all, as desktops have it."""
     place = mounts.place
     place.chmod(0o755)
     for name in ("data", "mnt"):
@@ -561,5 +613,6 @@ def test_a_user_mounts_and_a_segment_may_not_be_read(mounts, spoolfs, sh):
     sh(f"""unshare -m bash -e -c '
         mount --make-rprivate /
         mknod {place}/fuse c 10 229 && chmod 666 {place}/fuse && mount --bind {place}/fuse /dev/fuse
-        setpriv --reuid=65534 --regid=65534 --clear-groups {sys.executable} {place}/user.py {spoolfs} {place}/data {place}/mnt'
+        setpriv --reuid=65534 --regid=65534 --clear-groups \
+            {sys.executable} {place}/user.py {spoolfs} {place}/data {place}/mnt'
     """)

@@ -151,7 +151,10 @@ def test_changes_are_in_force_for_open_files(mount, topic, sh):
 
 
 def test_small_segments(mount, topic, sh):
-    sh("echo segment.bytes=16384 >> .config; for i in $(seq 30); do head -c 5000 /dev/zero | tr '\\0' a >> 0; done", topic)
+    sh(
+        "echo segment.bytes=16384 >> .config; for i in $(seq 30); do head -c 5000 /dev/zero | tr '\\0' a >> 0; done",
+        topic,
+    )
     files = sorted(mount.data.glob("t-0/*.log"))
     assert len(files) >= 9 and all(file.stat().st_size <= 16384 for file in files)
 
@@ -163,7 +166,11 @@ def test_segments_by_age(mount, topic, sh):
 
 
 def test_segments_by_their_index(mount, topic, sh):
-    sh("printf 'segment.index.bytes=256\\nindex.interval.bytes=0\\n' >> .config; for i in $(seq 100); do echo $i >> 0; done", topic)
+    sh(
+        "printf 'segment.index.bytes=256\\nindex.interval.bytes=0\\n' >> .config; "
+        "for i in $(seq 100); do echo $i >> 0; done",
+        topic,
+    )
     files = list(mount.data.glob("t-0/*.index"))
     assert len(files) >= 3 and all(file.stat().st_size <= 256 for file in files)
     assert sh("cat 0", topic) == sh("seq 100")

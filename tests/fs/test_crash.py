@@ -23,8 +23,14 @@ class Load:
         for partition in range(partitions):
             for i in range(2):
                 writer = f"{name}{partition}.{i}"
-                self.writers[writer] = (partition, spawn([sys.executable, WRITER, topic / str(partition), writer, 0, 60, *how],
-                                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+                self.writers[writer] = (
+                    partition,
+                    spawn(
+                        [sys.executable, WRITER, topic / str(partition), writer, 0, 60, *how],
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                    ),
+                )
         self.topic = topic
 
     def acknowledged(self):
@@ -61,7 +67,11 @@ def test_every_acknowledged_line_is_there(mounts, spawn, how):
     for round_ in range(3):
         load = Load(spawn, topic, 2, *HOWS[how], name=f"r{round_}.")
         size = [os.stat(topic / str(i)).st_size for i in range(2)]
-        wait_until(lambda: all(os.stat(topic / str(i)).st_size > size[i] + (3000 if how == "fsync" else 30_000) for i in range(2)))
+        wait_until(
+            lambda: all(
+                os.stat(topic / str(i)).st_size > size[i] + (3000 if how == "fsync" else 30_000) for i in range(2)
+            )
+        )
         mount.kill()
         acknowledged = load.acknowledged()
         mount.start()
@@ -87,8 +97,12 @@ def test_with_acks_and_codecs(mounts, spawn, acks):
 def test_kill_while_retention_and_checkpoints_run(mounts, spawn):
     """What is left begins where the log starts; nothing is missing from there on, and positions have not moved."""
     quiet = ["log.segment.bytes=16384"]
-    busy = quiet + ["log.retention.bytes=60000", "log.retention.check.interval.ms=3", "log.flush.offset.checkpoint.interval.ms=100",
-                    "log.segment.delete.delay.ms=5"]
+    busy = quiet + [
+        "log.retention.bytes=60000",
+        "log.retention.check.interval.ms=3",
+        "log.flush.offset.checkpoint.interval.ms=100",
+        "log.segment.delete.delay.ms=5",
+    ]
     mount = mounts(*busy)
     topic = mount.dir / "t"
     topic.mkdir()
@@ -140,8 +154,8 @@ def append_or_fail(path, text):
 
 
 def test_kill_in_the_middle_of_each_call(mounts):
-    """At the first write, sync, truncate, rename, ... after an append began, the second, and so on: the line is there or not,
-    and it is there if it was acknowledged."""
+    """At the first write, sync, truncate, rename, ... after an append began, the second, and so on: the line is
+    there or not, and it is there if it was acknowledged."""
     mount = mounts("log.segment.bytes=16384", faults=True)
     topic = mount.dir / "t"
     topic.mkdir()
@@ -274,7 +288,11 @@ def test_unfinished_lines_are_lost_with_the_daemon_and_nothing_else(mount, topic
 
 
 def test_topics_and_their_properties_survive(mount, sh):
-    sh("mkdir a b c; touch a/1; echo retention.ms=5000000 >> b/.config; chmod 700 c; rmdir a 2>&-; rm -r b; mkdir b; echo x >> b/0", mount.dir)
+    sh(
+        "mkdir a b c; touch a/1; echo retention.ms=5000000 >> b/.config; chmod 700 c; rmdir a 2>&-; "
+        "rm -r b; mkdir b; echo x >> b/0",
+        mount.dir,
+    )
     mount.crash()
     assert sorted(os.listdir(mount.dir)) == ["b", "c"]
     assert sh("cat b/0; stat -c %a c; grep -c '^#retention.ms' b/.config", mount.dir) == b"x\n700\n1\n"

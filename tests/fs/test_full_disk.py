@@ -39,7 +39,7 @@ class Disk:
 
 @pytest.fixture
 def disk(mounts):
-    """Unmounted with what else is mounted in the test's place; with space for the last stop, which writes checkpoints."""
+    """Unmounted with what else is mounted in the test's place; with space for the last stop, which writes files."""
     made = Disk(mounts.place)
     yield made
     (made.path / "filler").unlink(missing_ok=True)
@@ -111,8 +111,12 @@ def test_many_writers_on_a_full_disk(mount, disk, spawn):
     """Each knows exactly which of its lines are there."""
     path = mount.dir / "t" / "0"
     disk.fill(but=1 << 20)
-    writers = {f"w{i}": spawn([sys.executable, WRITER, path, f"w{i}", 0, 400, "batch=7"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-               for i in range(4)}
+    writers = {
+        f"w{i}": spawn(
+            [sys.executable, WRITER, path, f"w{i}", 0, 400, "batch=7"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for i in range(4)
+    }
     acknowledged = {}
     for name, writer in writers.items():
         output, errors = writer.communicate(timeout=60)
@@ -125,7 +129,12 @@ def test_many_writers_on_a_full_disk(mount, disk, spawn):
 
 def test_the_shell_sees_it(mount, disk, sh):
     disk.fill()
-    sh("dd if=/dev/zero bs=100k count=20 status=none | tr '\\0' 'y' | fold -w 99 | cat >> 0", mount.dir / "t", status=1, stderr=NO_SPACE)
+    sh(
+        "dd if=/dev/zero bs=100k count=20 status=none | tr '\\0' 'y' | fold -w 99 | cat >> 0",
+        mount.dir / "t",
+        status=1,
+        stderr=NO_SPACE,
+    )
     content = (mount.dir / "t" / "0").read_bytes()
     assert not content or content.endswith(b"\n")
     assert set(content) <= set(b"y\n")
@@ -156,14 +165,24 @@ def test_topics_partitions_and_properties_on_a_full_disk(mount, disk, sh):
     topics, partitions, set_ = 1, 1, False
     for i in range(3):
         topics += subprocess.run(["mkdir", mount.dir / f"u{i}"], stderr=subprocess.DEVNULL).returncode == 0
-        partitions += subprocess.run(["touch", mount.dir / "t" / str(partitions)], stderr=subprocess.DEVNULL).returncode == 0
-    set_ = subprocess.run(["bash", "-c", "echo retention.ms=5555555 >> t/.config"], cwd=mount.dir, stderr=subprocess.DEVNULL).returncode == 0
+        partitions += (
+            subprocess.run(["touch", mount.dir / "t" / str(partitions)], stderr=subprocess.DEVNULL).returncode == 0
+        )
+    set_ = (
+        subprocess.run(
+            ["bash", "-c", "echo retention.ms=5555555 >> t/.config"], cwd=mount.dir, stderr=subprocess.DEVNULL
+        ).returncode
+        == 0
+    )
     for stop in (lambda: None, disk.free, mount.remount):
         stop()
         assert len(os.listdir(mount.dir)) == topics and len(os.listdir(mount.dir / "t")) == partitions
         assert ("retention.ms=5555555" in (mount.dir / "t" / ".config").read_text().splitlines()) == set_
         assert (mount.dir / "t" / "0").read_text() == "x\n"
-    sh(f"mkdir u9; touch t/{partitions}; echo retention.ms=777777 >> t/.config; echo y >> t/{partitions}; cat t/{partitions}", mount.dir)
+    sh(
+        f"mkdir u9; touch t/{partitions}; echo retention.ms=777777 >> t/.config; echo y >> t/{partitions}",
+        mount.dir,
+    )
 
 
 @pytest.mark.parametrize("how", ["rm 0", "fallocate -p -o 0 -l 99999999 0", "cd ..; rm -r t"])
@@ -217,8 +236,13 @@ def test_kill_on_a_full_disk(mount, disk, sh):
 
 def test_retention_makes_space_on_a_full_disk(mounts, disk):
     """Messages get old while nothing can be written: they go, and writing goes on by itself."""
-    mount = mounts("log.segment.bytes=262144", "log.segment.delete.delay.ms=0", "log.retention.check.interval.ms=20", "log.retention.ms=2000",
-                   data=disk.path / "data")
+    mount = mounts(
+        "log.segment.bytes=262144",
+        "log.segment.delete.delay.ms=0",
+        "log.retention.check.interval.ms=20",
+        "log.retention.ms=2000",
+        data=disk.path / "data",
+    )
     mount.expect(NO_SPACE)
     (mount.dir / "t").mkdir()
     count = append_until_full(mount.dir / "t" / "0")
@@ -233,8 +257,13 @@ def test_retention_makes_space_on_a_full_disk(mounts, disk):
 
 
 def test_retention_by_size_keeps_a_small_disk_going(mounts, disk):
-    mount = mounts("log.segment.bytes=262144", "log.retention.check.interval.ms=10", "log.retention.bytes=1000000", "log.segment.delete.delay.ms=0",
-                   data=disk.path / "data")
+    mount = mounts(
+        "log.segment.bytes=262144",
+        "log.retention.check.interval.ms=10",
+        "log.retention.bytes=1000000",
+        "log.segment.delete.delay.ms=0",
+        data=disk.path / "data",
+    )
     (mount.dir / "t").mkdir()
     path = mount.dir / "t" / "0"
     for i in range(0, 20000, 200):

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,8 +46,14 @@ def stop_by_signal(number):
     return stop
 
 
-STOPS = [stop_by_umount, stop_by_fusermount, stop_by_spoolfs_umount, stop_by_signal(signal.SIGTERM), stop_by_signal(signal.SIGINT),
-         stop_by_signal(signal.SIGHUP)]
+STOPS = [
+    stop_by_umount,
+    stop_by_fusermount,
+    stop_by_spoolfs_umount,
+    stop_by_signal(signal.SIGTERM),
+    stop_by_signal(signal.SIGINT),
+    stop_by_signal(signal.SIGHUP),
+]
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
@@ -99,8 +106,14 @@ def test_a_signal_ends_it_although_files_are_open(mount, topic):
 
 
 def test_a_signal_under_load_loses_nothing_that_was_acknowledged(mount, topic, spawn):
-    writers = [spawn([sys.executable, WRITER, topic / "0", f"w{i}", 0, 80, "batch=5"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-               for i in range(3)]
+    writers = [
+        spawn(
+            [sys.executable, WRITER, topic / "0", f"w{i}", 0, 80, "batch=5"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        for i in range(3)
+    ]
     wait_until(lambda: os.stat(topic / "0").st_size > 200_000)
     mount.daemon.signal(signal.SIGTERM)
     mount.ended()
@@ -206,7 +219,12 @@ def test_mount_points_that_are_refused(mounts, tmp_path):
     (tmp_path / "full" / "something").write_text("precious")
     (tmp_path / "file").write_text("no directory")
     (tmp_path / "dangling").symlink_to("nowhere")
-    for name, said in (("full", "not empty"), ("file", "not a directory"), ("no/parent/here", "no/parent"), ("dangling", "dangling")):
+    for name, said in (
+        ("full", "not empty"),
+        ("file", "not a directory"),
+        ("no/parent/here", "no/parent"),
+        ("dangling", "dangling"),
+    ):
         mount = mounts(start=False, dir=tmp_path / name)
         text = mount.refused()
         assert said in text and str(tmp_path / name) in text and text.count("\n") == 1
@@ -336,21 +354,19 @@ def test_the_daemon_of_a_background_mount_has_no_terminal_and_no_open_files_of_t
 def test_mount_8_and_fstab(mounts, spoolfs, sh):
     """The type fuse.spoolfs, in a mount namespace of its own with /sbin/mount.fuse.spoolfs and /etc/fstab in place."""
     place = mounts.place
-    (place / "etc").mkdir()
-    (place / "sbin").mkdir()
     (place / "mnt").mkdir()
+    shutil.copytree("/usr/sbin", place / "sbin", symlinks=True)
+    (place / "sbin" / "mount.fuse.spoolfs").unlink(missing_ok=True)
     (place / "sbin" / "mount.fuse.spoolfs").symlink_to(spoolfs)
     (place / "fstab").write_text(f"{place}/data {place}/mnt fuse.spoolfs noauto,nofail,num.partitions=2 0 0\n")
     script = f"""
         mount --make-rprivate / || exit 1
-        mount -t tmpfs none /mnt && mkdir /mnt/upper /mnt/work || exit 2
-        mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=/mnt/upper,workdir=/mnt/work /usr/sbin || exit 3
-        cp -P {place}/sbin/mount.fuse.spoolfs /usr/sbin/ || exit 4
-        touch /etc/fstab; mount --bind {place}/fstab /etc/fstab || exit 5
-        mount {place}/mnt || exit 6
-        mkdir {place}/mnt/t && echo hello >> {place}/mnt/t/1 && ls {place}/mnt/t && cat {place}/mnt/t/1 || exit 7
+        mount --bind {place}/sbin /usr/sbin || exit 2
+        touch /etc/fstab; mount --bind {place}/fstab /etc/fstab || exit 3
+        mount {place}/mnt || exit 4
+        mkdir {place}/mnt/t && echo hello >> {place}/mnt/t/1 && ls {place}/mnt/t && cat {place}/mnt/t/1 || exit 5
         pid=$(getfattr --only-values -n user.spoolfs.pid {place}/mnt)
-        umount {place}/mnt || exit 8
+        umount {place}/mnt || exit 6
         while kill -0 $pid 2>&-; do sleep 0.01; done
     """
     assert sh(f"unshare -m bash -c '{script}'") == b"0\n1\nhello\n"
@@ -369,7 +385,15 @@ def test_a_read_only_mount(mounts, sh):
     sh("mkdir t; echo x >> t/0", mount.dir)
     mount.remount("ro")
     assert sh("cat t/0", mount.dir) == b"x\n"
-    for script in ("echo y >> t/0", "mkdir u", "rm t/0", "touch t/1", "chmod 600 t/0", "echo retention.ms=5 >> t/.config", "fallocate -p -o 0 -l 2 t/0"):
+    for script in (
+        "echo y >> t/0",
+        "mkdir u",
+        "rm t/0",
+        "touch t/1",
+        "chmod 600 t/0",
+        "echo retention.ms=5 >> t/.config",
+        "fallocate -p -o 0 -l 2 t/0",
+    ):
         sh(script, mount.dir, status=1, stderr="Read-only file system")
     mount.remount("rw")
     assert sh("echo y >> t/0; cat t/0", mount.dir) == b"x\ny\n"
@@ -385,6 +409,55 @@ def test_messages_in_the_background_are_in_a_file(mounts):
             config.write("segment.bytes=1\n")
     if not Path("/dev/log").exists():
         wait_until(lambda: "segment.bytes" in (mount.data / "spoolfs.log").read_text())
+
+
+def calls_on_logs(mount):
+    """How many of them the mount makes while it starts: opening or reading a .log."""
+    mount.faults.set(f"open,read,mmap pass path={mount.data}/*.log")
+    mount.start()
+    return mount.faults.seen
+
+
+def test_a_start_after_a_clean_stop_opens_no_log(mounts, sh):
+    """However many there are: it reads checkpoints."""
+    mount = mounts("num.partitions=300", faults=True)
+    sh("mkdir t; for i in $(seq 0 7 299); do seq $i >> t/$i; done", mount.dir)
+    mount.umount()
+    assert calls_on_logs(mount) == 0
+    assert sum(os.stat(path).st_size for path in (mount.dir / "t").iterdir()) == sum(
+        len(sh(f"seq {i}")) for i in range(0, 300, 7)
+    )
+    assert mount.faults.seen == 0, "and a stat needs none either"
+    assert sh("cat t/294", mount.dir) == sh("seq 294")
+    assert mount.faults.seen > 0
+
+
+def test_a_start_after_kill_opens_only_what_was_written_since_the_last_checkpoint(mounts, sh):
+    mount = mounts("num.partitions=100", faults=True)
+    sh("mkdir t; for i in $(seq 0 99); do seq $i >> t/$i; done", mount.dir)
+    mount.remount()
+    sh("echo more >> t/5; echo more >> t/50", mount.dir)
+    mount.kill()
+    mount.faults.set(
+        f"open pass path={mount.data}/t-[0-46-9]/*.log", f"open pass path={mount.data}/t-[1-46-9][0-9]/*.log"
+    )
+    mount.start()
+    assert mount.faults.seen == 0
+    assert sh("tail -n 1 t/5 t/50 t/99", mount.dir) == b"==> t/5 <==\nmore\n\n==> t/50 <==\nmore\n\n==> t/99 <==\n99\n"
+
+
+def test_few_descriptors_for_many_partitions(mounts, sh):
+    mount = mounts("num.partitions=400", "log.open.segments.max=16")
+    idle = len(os.listdir(f"/proc/{mount.daemon.pid}/fd"))
+    sh("mkdir t; for i in $(seq 0 399); do echo $i >> t/$i; done", mount.dir)
+    assert sh("cat t/*  | wc -l", mount.dir) == b"400\n"
+    assert len(os.listdir(f"/proc/{mount.daemon.pid}/fd")) <= idle + 16 * 4
+    fds = [os.open(mount.dir / "t" / str(i), os.O_RDWR | os.O_APPEND) for i in range(100)]
+    for i, fd in enumerate(fds):
+        os.write(fd, b"more\n")
+        assert os.pread(fd, 100, 0) == b"%d\nmore\n" % i
+    for fd in fds:
+        os.close(fd)
 
 
 def test_a_daemon_without_a_parent_lives_on(mounts):

@@ -30,7 +30,9 @@ os.close(fd)
 def hold(spawn):
     """A process that holds a lock until release(holder): then it writes a line and ends."""
     def start(path, lock):
-        holder = spawn([sys.executable, "-c", HOLD.format(lock=lock), path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holder = spawn(
+            [sys.executable, "-c", HOLD.format(lock=lock), path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         assert holder.stdout.readline() == b"locked\n"
         return holder
     return start
@@ -88,7 +90,14 @@ def test_record_locks(topic, hold):
     others = writers(topic / "0")
     holder = hold(topic / "0", "fcntl.lockf(fd, fcntl.LOCK_EX, 10, 100)")
     fd = os.open(topic / "0", os.O_RDWR | os.O_APPEND)
-    for start, length, free in ((0, 100, True), (100, 10, False), (109, 1, False), (0, 0, False), (110, 0, True), (50, 51, False)):
+    for start, length, free in (
+        (0, 100, True),
+        (100, 10, False),
+        (109, 1, False),
+        (0, 0, False),
+        (110, 0, True),
+        (50, 51, False),
+    ):
         if free:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
             fcntl.lockf(fd, fcntl.LOCK_UN, length, start)
@@ -117,8 +126,11 @@ def test_a_record_lock_says_who_has_it(topic, hold):
 
 def test_record_locks_wait_and_go_with_the_process(topic, hold, spawn):
     holder = hold(topic / "0", "fcntl.lockf(fd, fcntl.LOCK_EX)")
-    waiting = spawn([sys.executable, "-c", HOLD.format(lock="fcntl.lockf(fd, fcntl.LOCK_EX)"), topic / "0"], stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE)
+    waiting = spawn(
+        [sys.executable, "-c", HOLD.format(lock="fcntl.lockf(fd, fcntl.LOCK_EX)"), topic / "0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     fd = os.open(topic / "0", os.O_RDWR | os.O_APPEND)
     with pytest.raises(BlockingIOError):
         fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -133,7 +145,9 @@ def test_record_locks_wait_and_go_with_the_process(topic, hold, spawn):
 
 def test_closing_any_descriptor_drops_a_process_record_locks(topic, hold):
     """As POSIX has it, and as programs have to know."""
-    holder = hold(topic / "0", "fcntl.lockf(fd, fcntl.LOCK_EX); os.close(os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND))")
+    holder = hold(
+        topic / "0", "fcntl.lockf(fd, fcntl.LOCK_EX); os.close(os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND))"
+    )
     fd = os.open(topic / "0", os.O_RDWR | os.O_APPEND)
     fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(fd)
@@ -143,8 +157,11 @@ def test_closing_any_descriptor_drops_a_process_record_locks(topic, hold):
 def test_who_waits_for_a_lock_can_be_interrupted(topic, hold, spawn):
     for lock in ("fcntl.flock(fd, fcntl.LOCK_EX)", "fcntl.lockf(fd, fcntl.LOCK_EX)"):
         holder = hold(topic / "0", lock)
-        waiting = spawn([sys.executable, "-c", f"print('go', flush=True)\n{HOLD.format(lock=lock)}", topic / "0"], stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE)
+        waiting = spawn(
+            [sys.executable, "-c", f"print('go', flush=True)\n{HOLD.format(lock=lock)}", topic / "0"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         assert waiting.stdout.readline() == b"go\n"
         wait_until(lambda: Path(f"/proc/{waiting.pid}/syscall").read_text().split()[0] in LOCK_CALLS)
         waiting.send_signal(signal.SIGTERM)

@@ -22,8 +22,21 @@ def refused(error, call, *arguments, **named):
 
 def as_user(user, script, cwd, status=0):
     """Runs Python as another user without any privilege; returns what it printed."""
-    done = subprocess.run(["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", sys.executable, "-c", f"import os\n{script}"],
-                          cwd=cwd, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={user}",
+            "--clear-groups",
+            sys.executable,
+            "-c",
+            f"import os\n{script}",
+        ],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr
 
@@ -86,7 +99,9 @@ def test_rmdir_deletes_an_empty_topic_only(mount, topic, sh):
     assert os.listdir(mount.dir) == []
     refused(errno.ENOENT, os.stat, topic)
     refused(errno.ENOENT, os.rmdir, topic)
-    assert [path.name for path in mount.data.iterdir() if path.name.startswith("t-") and not path.name.endswith("-delete")] == []
+    assert [
+        path.name for path in mount.data.iterdir() if path.name.startswith("t-") and not path.name.endswith("-delete")
+    ] == []
     mount.remount()
     assert os.listdir(mount.dir) == []
 
@@ -267,7 +282,9 @@ def test_permissions_are_enforced(shared):
         assert "PermissionError" in as_user(OTHER, script, shared.dir, status=1), script
     os.chmod(topic / "0", 0o666)
     as_user(OTHER, "open('t/0', 'a').write('other\\n')", shared.dir)
-    assert denied in as_user(OTHER, "open('t/1', 'a')", shared.dir, status=1), "a new partition is the directory's to allow"
+    assert denied in as_user(
+        OTHER, "open('t/1', 'a')", shared.dir, status=1
+    ), "a new partition is the directory's to allow"
     os.chmod(topic, 0o700)
     assert denied in as_user(OTHER, "open('t/0')", shared.dir, status=1)
     assert (topic / "0").read_text() == "root's\nother\n"
@@ -311,7 +328,9 @@ def test_fallocate_deletes_the_head(mount, topic, sh):
     assert sh("cat 0; stat -c %s 0; echo next >> 0; cat 0", topic) == b"270\nnext\n"
 
 
-@pytest.mark.parametrize("options", ["-l 10", "-n -l 10", "-p -o 10 -l 10", "-z -o 0 -l 10", "-c -o 0 -l 4096", "-i -o 0 -l 4096", "-d"])
+@pytest.mark.parametrize(
+    "options", ["-l 10", "-n -l 10", "-p -o 10 -l 10", "-z -o 0 -l 10", "-c -o 0 -l 4096", "-i -o 0 -l 4096", "-d"]
+)
 def test_no_other_fallocate(topic, sh, options):
     """Where glibc would emulate it by writing, too."""
     sh("seq 10 99 >> 0", topic)

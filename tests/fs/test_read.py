@@ -6,6 +6,7 @@ import os
 import random
 import re
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -66,12 +67,51 @@ def follow(spawn):
 
 def test_coreutils_read_what_was_written(sh, filled, tmp_path):
     partition, text = filled
-    for tool in ("cat", "sort", "head -n 100", "tail -n 100", "head -c 5000", "tail -c 5000", "tail -n +17", "tail -c +123456", "tac", "wc -l", "wc -c",
-                 "wc", "cut -d' ' -f2", "uniq -c", "md5sum", "nl", "tr a-y b-z", "od -c", "dd bs=4k status=none", "awk '{n += length} END {print n}'",
-                 "grep -c 7", "grep -n -E ' 1[0-9]{3} '", "sed -n '5,20p'", "rev", "paste - -", "fold -w 30", "shuf --random-source=/dev/zero"):
+    for tool in (
+        "cat",
+        "sort",
+        "head -n 100",
+        "tail -n 100",
+        "head -c 5000",
+        "tail -c 5000",
+        "tail -n +17",
+        "tail -c +123456",
+        "tac",
+        "wc -l",
+        "wc -c",
+        "wc",
+        "cut -d' ' -f2",
+        "uniq -c",
+        "md5sum",
+        "nl",
+        "tr a-y b-z",
+        "od -c",
+        "dd bs=4k status=none",
+        "awk '{n += length} END {print n}'",
+        "grep -c 7",
+        "grep -n -E ' 1[0-9]{3} '",
+        "sed -n '5,20p'",
+        "rev",
+        "paste - -",
+        "fold -w 30",
+        "shuf --random-source=/dev/zero",
+    ):
         assert sh(f"{tool} < 0", partition.parent) == sh(f"{tool} < {tmp_path}/text"), tool
-    for tool in ("cat", "sort", "tail -n 100", "tac", "wc -c", "grep -c 7", "grep -c ^w", "head -n -5", "cmp -s -", "diff -"):
-        assert sh(f"{tool} 0 < {tmp_path}/text", partition.parent) == sh(f"ln -s text {tmp_path}/0; {tool} 0 < text; rm 0", tmp_path), tool
+    for tool in (
+        "cat",
+        "sort",
+        "tail -n 100",
+        "tac",
+        "wc -c",
+        "grep -c 7",
+        "grep -c ^w",
+        "head -n -5",
+        "cmp -s -",
+        "diff -",
+    ):
+        assert sh(f"{tool} 0 < {tmp_path}/text", partition.parent) == sh(
+            f"ln -s text {tmp_path}/0; {tool} 0 < text; rm 0", tmp_path
+        ), tool
 
 
 def test_grep_takes_it_for_text(sh, topic):
@@ -104,7 +144,9 @@ def test_cp_and_rsync_copy_it(sh, filled, tmp_path):
 def test_a_shell_reads_line_by_line(sh, topic):
     sh("seq 500 >> 0", topic)
     assert sh("while read -r m; do echo \"<$m>\"; done < 0", topic) == b"".join(b"<%d>\n" % i for i in range(1, 501))
-    assert sh("{ read a; read b; echo $b $a; head -n 1; } < 0", topic) == b"2 1\n3\n", "bash seeks back to where it read to"
+    assert (
+        sh("{ read a; read b; echo $b $a; head -n 1; } < 0", topic) == b"2 1\n3\n"
+    ), "bash seeks back to where it read to"
     assert sh("mapfile -t m < 0; echo ${#m[@]} ${m[499]}", topic) == b"500 500\n"
 
 
@@ -133,7 +175,9 @@ def test_every_codec(mount, topic, sh, tmp_path, compression):
     stored = sum(file.stat().st_size for file in mount.data.glob("t-0/*.log"))
     assert (stored < len(text) * 0.8) == (compression not in ("uncompressed", "producer"))
     dump = sh(f"{mount.program} dump {mount.data}/t-0/*.log").decode()
-    assert set(re.findall(r"codec=(\S+)", dump)) == {compression if compression not in ("uncompressed", "producer") else "none"}
+    assert set(re.findall(r"codec=(\S+)", dump)) == {
+        compression if compression not in ("uncompressed", "producer") else "none"
+    }
     fd = os.open(topic / "0", os.O_RDONLY)
     rng = random.Random(3)
     for _ in range(200):
@@ -250,7 +294,10 @@ def test_a_reader_at_the_end_goes_on_with_what_comes(topic):
 @pytest.mark.parametrize("size", [100, 4096, 1 << 20])
 def test_a_reader_follows_writers(topic, spawn, size):
     """It meets the end all the time, with whatever it reads ahead."""
-    writers = [spawn([sys.executable, WRITER, topic / "0", f"w{i}", 700, 150, "chunk=400"], stdout=subprocess.PIPE) for i in range(2)]
+    writers = [
+        spawn([sys.executable, WRITER, topic / "0", f"w{i}", 700, 150, "chunk=400"], stdout=subprocess.PIPE)
+        for i in range(2)
+    ]
     fd, got = os.open(topic / "0", os.O_RDONLY), []
     while any(writer.poll() is None for writer in writers):
         while more := os.read(fd, size):
@@ -296,7 +343,7 @@ def test_tail_follows_into_grep(topic, spawn):
                 writer.write(f"error {i}\nnothing\n")
         out.wait_for(b"".join(b"error %d\n" % i for i in range(20)))
     finally:
-        subprocess.run(["pkill", "-s", str(out._process.pid)])
+        os.killpg(out._process.pid, signal.SIGKILL)
 
 
 def test_tail_of_several_partitions(sh, topic, follow):
@@ -335,7 +382,9 @@ def test_a_file_keeps_its_inode_number(mount, topic, sh):
     assert len(inodes) == 1
     sh("touch 1", topic)
     assert os.stat(topic / "1").st_ino not in inodes
-    assert {entry.name: entry.inode() for entry in os.scandir(topic)} == {name: os.stat(topic / name).st_ino for name in "01"}
+    assert {entry.name: entry.inode() for entry in os.scandir(topic)} == {
+        name: os.stat(topic / name).st_ino for name in "01"
+    }
     for fd in fds:
         os.close(fd)
 
@@ -351,7 +400,9 @@ def test_the_free_space_is_that_of_the_data(mount):
     ours, disk = os.statvfs(mount.dir), os.statvfs(mount.data)
     assert ours.f_frsize * ours.f_blocks == pytest.approx(disk.f_frsize * disk.f_blocks, rel=0.01)
     assert 0 < ours.f_bavail <= ours.f_blocks and ours.f_namemax == 249
-    df = subprocess.run(["df", "--output=fstype,source,target", mount.dir], capture_output=True, text=True, check=True).stdout
+    df = subprocess.run(
+        ["df", "--output=fstype,source,target", mount.dir], capture_output=True, text=True, check=True
+    ).stdout
     assert df.splitlines()[1].split() == ["fuse.spoolfs", str(mount.data), str(mount.dir)]
 
 
@@ -359,7 +410,11 @@ def test_the_free_space_is_that_of_the_data(mount):
 
 def test_extended_attributes(mount, topic, sh):
     sh("seq 5 >> 0", topic)
-    got = dict(line.split("=", 1) for line in sh("getfattr -d -m 'user[.]spoolfs' --absolute-names 0", topic).decode().splitlines() if "=" in line)
+    got = dict(
+        line.split("=", 1)
+        for line in sh("getfattr -d -m 'user[.]spoolfs' --absolute-names 0", topic).decode().splitlines()
+        if "=" in line
+    )
     assert got["user.spoolfs.log_start"] == '"0"' and got["user.spoolfs.high_watermark"] == '"5"'
     assert got["user.spoolfs.leader"] == got["user.spoolfs.isr"] == '"0"'
     assert got["user.spoolfs.visible_end_position"] == '"10"'

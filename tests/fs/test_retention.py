@@ -1,4 +1,4 @@
-"""After the head is gone: which tools still see exactly the retained lines, which need t/0@earliest, and who gets ESTALE."""
+"""After the head is gone: which tools see exactly the retained lines, which need t/0@earliest, and who gets ESTALE."""
 
 import contextlib
 import errno
@@ -61,7 +61,11 @@ class Cut:
         wait_until(lambda: is_retained(mount.data / "t-0"))
         self.offset, self.position = start_of(self.path)
         self.left = text[self.position:]
-        assert self.offset > 0 and text[:self.position].count(b"\n") == self.offset and text[self.position - 1:self.position] == b"\n"
+        assert (
+            self.offset > 0
+            and text[: self.position].count(b"\n") == self.offset
+            and text[self.position - 1 : self.position] == b"\n"
+        )
         (tmp_path / "left").write_bytes(self.left)
 
 
@@ -73,10 +77,36 @@ def cut(mounts, tmp_path):
 
 # Tools
 
-AT_THE_START = ["cat", "sort", "wc -l", "head -n 10", "tail -n 5", "tail -n 100", "tail -n +1", "tail -n +10", "grep -c 7", "grep 77", "grep -c ^", "grep -v 7",
-                "awk '{n += length} END {print NR, n}'", "sed -n 3p", "uniq -c", "md5sum", "cut -c1-20", "nl", "od -c", "tr a b", "head -c 1000", "wc -w",
-                "dd bs=1000 status=none", "dd bs=1M status=none", "split -l 100 --filter='md5sum' -", "paste - -", "while read -r a; do echo \"$a\"; done",
-                "cat | tail -c 50"]
+AT_THE_START = [
+    "cat",
+    "sort",
+    "wc -l",
+    "head -n 10",
+    "tail -n 5",
+    "tail -n 100",
+    "tail -n +1",
+    "tail -n +10",
+    "grep -c 7",
+    "grep 77",
+    "grep -c ^",
+    "grep -v 7",
+    "awk '{n += length} END {print NR, n}'",
+    "sed -n 3p",
+    "uniq -c",
+    "md5sum",
+    "cut -c1-20",
+    "nl",
+    "od -c",
+    "tr a b",
+    "head -c 1000",
+    "wc -w",
+    "dd bs=1000 status=none",
+    "dd bs=1M status=none",
+    "split -l 100 --filter='md5sum' -",
+    "paste - -",
+    'while read -r a; do echo "$a"; done',
+    "cat | tail -c 50",
+]
 
 
 @pytest.mark.parametrize("tool", AT_THE_START)
@@ -84,16 +114,39 @@ def test_tools_that_read_from_the_start_see_what_is_left(cut, sh, tmp_path, tool
     assert sh(f"{tool} < 0", cut.path.parent) == sh(f"{tool} < {tmp_path}/left")
 
 
-@pytest.mark.parametrize("tool", ["cat", "sort", "grep -c 7", "tail -n 5", "tail -n 100", "head -n 3", "awk 'END {print NR}'", "cat -", "wc -l <", "sha1sum <",
-                                  "python3 -c 'import sys; sys.stdout.write(open(sys.argv[1]).read())'", "perl -ne print", "strings", "base64"])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        "cat",
+        "sort",
+        "grep -c 7",
+        "tail -n 5",
+        "tail -n 100",
+        "head -n 3",
+        "awk 'END {print NR}'",
+        "cat -",
+        "wc -l <",
+        "sha1sum <",
+        "python3 -c 'import sys; sys.stdout.write(open(sys.argv[1]).read())'",
+        "perl -ne print",
+        "strings",
+        "base64",
+    ],
+)
 def test_tools_that_open_the_file_see_what_is_left(cut, sh, tmp_path, tool):
     tool = tool.replace("cat -", "cat")
     assert sh(f"{tool} 0", cut.path.parent) == sh(f"{tool} {tmp_path}/left")
 
 
 def test_copies_have_exactly_what_is_left(cut, sh, tmp_path):
-    sh(f"cp 0 {tmp_path}/a; cmp {tmp_path}/a {tmp_path}/left; cat 0 > {tmp_path}/b; cmp {tmp_path}/b {tmp_path}/left", cut.path.parent)
-    sh(f"cp --sparse=always 0 {tmp_path}/c; cmp {tmp_path}/c {tmp_path}/left; ! grep -q -P '\\0' {tmp_path}/a", cut.path.parent)
+    sh(
+        f"cp 0 {tmp_path}/a; cmp {tmp_path}/a {tmp_path}/left; cat 0 > {tmp_path}/b; cmp {tmp_path}/b {tmp_path}/left",
+        cut.path.parent,
+    )
+    sh(
+        f"cp --sparse=always 0 {tmp_path}/c; cmp {tmp_path}/c {tmp_path}/left; ! grep -q -P '\\0' {tmp_path}/a",
+        cut.path.parent,
+    )
     sh(f"cp -r . {tmp_path}/tree; cmp {tmp_path}/tree/0 {tmp_path}/left", cut.path.parent)
 
 
@@ -101,11 +154,51 @@ def test_grep_does_not_call_it_binary(cut, sh):
     assert b"binary" not in sh("grep -n 7 0 | head -n 5; grep -c w 0", cut.path.parent).lower()
 
 
-def test_tail_with_less_left_than_the_block_it_reads(mount, topic, sh):
-    """It seeks to a multiple of its block before it reads: it fails, as the manual says, rather than print other lines."""
-    sh("seq 10000 >> 0; rm 0; echo more >> 0", topic)
-    sh("tail -n 1 0", topic, status=1, stderr="Stale file handle")
-    assert sh("tail -n 1 0@earliest; tail -n 7 0@earliest; tail -n +1 0; cat 0 | tail -n 1", topic) == b"more\n" * 4
+@pytest.mark.parametrize("cut", (5, 3000, 8191, 8192, 8193, 10000, 13880, 13893))
+def test_tail_shows_what_is_left_however_little(mount, topic, sh, cut):
+    """It reads blocks from the end backwards, past the log start: it must show the retained lines all the same."""
+    sh(f"seq 3000 >> 0; fallocate -p -o 0 -l {cut} 0", topic)
+    for more in ("", "more", "and more"):
+        if more:
+            sh(f"echo {more} >> 0", topic)
+        for n in (0, 1, 2, 3, 10, 1000, 5000):
+            assert sh(f"tail -n {n} 0", topic) == sh(f"tail -n {n} < <(cat 0)", topic), (more, n)
+
+
+def test_tail_follows_where_little_is_left(mount, topic, spawn, sh):
+    sh("seq 10000 >> 0; rm 0; seq 3 >> 0", topic)
+    tail = spawn(["tail", "-n", "2", "-f", "-s", "0.05", topic / "0"], stdout=subprocess.PIPE)
+    assert tail.stdout.readline() + tail.stdout.readline() == b"2\n3\n"
+    for line in (b"four\n", b"five\n"):
+        sh(f"echo {line.decode().strip()} >> 0", topic)
+        assert tail.stdout.readline() == line
+
+
+def test_tail_wherever_the_log_starts(topic, sh):
+    """The last N lines, or all that are left, whatever lies in the blocks that tail reads backwards."""
+    rng = random.Random(5)
+    text = b"".join(b"%d %s\n" % (i, b"." * rng.choice([0, 3, 40, 300])) for i in range(900)) + b"\n\n\nlast\n"
+    append(topic / "0", text)
+    block = 8192
+    around = {n * block + k for n in range(1, len(text) // block + 1) for k in (-1, 0, 1)}
+    for length in sorted({rng.randrange(len(text)) for _ in range(15)} | around):
+        subprocess.run(["fallocate", "-p", "-o", "0", "-l", str(length), topic / "0"], check=True)
+        left = text[text.rfind(b"\n", 0, length) + 1:]
+        for n in (1, 5, 30, 2000):
+            expected = b"".join(left.splitlines(keepends=True)[-n:])
+            for file in ("0", "< 0"):
+                given = sh(f"tail -n {n} {file}", topic)
+                assert given == expected, f"tail -n {n} {file}, start {len(text) - len(left)} of {len(text)}"
+
+
+def test_no_other_program_gets_bytes_of_another_position(cut):
+    """What is done for tail is for tail alone: the same read by anybody else fails."""
+    size = os.stat(cut.path).st_size
+    start = size - len(cut.left)
+    with open(cut.path, "rb", buffering=0) as file:
+        file.seek(start - 100)
+        with pytest.raises(OSError, match="Stale"):
+            file.read(size - start + 100)
 
 
 def test_python_sees_what_is_left(cut):
@@ -159,8 +252,27 @@ def test_a_moved_reader_gets_nothing_beyond_what_it_has_read(cut):
 
 # @earliest
 
-@pytest.mark.parametrize("tool", ["cat", "tac", "wc -c", "wc", "tail -c 1000", "tail -c +1000", "head -c -1000", "tail -n 3", "tail -n 100000", "head -n -20",
-                                  "dd bs=100 skip=7 count=9 status=none if=", "grep -c 7", "sort", "stat -c %s", "cmp 0 -i 0 "])
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        "cat",
+        "tac",
+        "wc -c",
+        "wc",
+        "tail -c 1000",
+        "tail -c +1000",
+        "head -c -1000",
+        "tail -n 3",
+        "tail -n 100000",
+        "head -n -20",
+        "dd bs=100 skip=7 count=9 status=none if=",
+        "grep -c 7",
+        "sort",
+        "stat -c %s",
+        "cmp 0 -i 0 ",
+    ],
+)
 def test_at_earliest_serves_the_tools_that_trust_the_size(cut, sh, tmp_path, tool):
     if tool.startswith("cmp"):
         sh(f"cmp 0@earliest {tmp_path}/left", cut.path.parent)
@@ -339,7 +451,10 @@ def test_sizes_never_go_back(mounts, spawn):
     for observer in observers:
         observer.start()
     try:
-        writers = [spawn([sys.executable, WRITER, path, f"w{i}", 1500, 100, "batch=3"], stdout=subprocess.DEVNULL) for i in range(2)]
+        writers = [
+            spawn([sys.executable, WRITER, path, f"w{i}", 1500, 100, "batch=3"], stdout=subprocess.DEVNULL)
+            for i in range(2)
+        ]
         for i in range(1000):
             if all(writer.poll() is not None for writer in writers):
                 break

@@ -1,4 +1,4 @@
-"""Switches faults of a running spoolfs-faults on and off; fault_hook.c has the rules and the other side of the shared file."""
+"""Switches faults of a running spoolfs-faults on and off; fault_hook.c has the rules, and reads the shared file."""
 
 import mmap
 import struct

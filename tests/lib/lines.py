@@ -1,7 +1,7 @@
-"""Lines that tell by themselves whether they are whole, whose they are, and whether one is missing, doubled or out of order.
+"""Lines that tell by themselves whether they are whole and whose, and whether one is missing, doubled or misplaced.
 
     line = make_line("w1", 17, 300)          b"w1 17 <crc> ......\n", 300 bytes
-    check(lines)                             {"w1": 18, ...}: how many of each writer; AssertionError where anything is wrong
+    check(lines)                             {"w1": 18, ...}: how many of each writer; AssertionError if one is wrong
 
 As a program it is a writer, which acknowledges to its stdout what it was acknowledged:
 

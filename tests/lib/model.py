@@ -1,7 +1,7 @@
 """What the file of a partition is: the model that the property tests hold the mount against.
 
-A file is a run of lines; the first `start` bytes of it are deleted. Writers keep unfinished lines, readers a place. The model says
-what each operation must give; where more than one answer is right it says so."""
+A file is a run of lines; the first `start` bytes of it are deleted. Writers keep unfinished lines, readers a place. The
+model says what each operation must give; where more than one answer is right it says so."""
 
 import errno
 

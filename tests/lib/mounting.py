@@ -5,8 +5,8 @@
     mount.remount(); mount.kill(); mount.start()
     mount.clean_up()                                      # fails on what the daemon complained of and nobody expected
 
-The daemon runs in the foreground, its messages and a sanitizer's reports kept in place. Errors and warnings among its messages
-fail the test, unless it said mount.expect("part of the message"): a test that makes no trouble must not see any.
+The daemon runs in the foreground, its messages and a sanitizer's reports kept in place. Errors and warnings among its
+messages fail the test, unless it said mount.expect("part of the message"): a test that makes no trouble sees none.
 """
 
 import contextlib
@@ -129,8 +129,9 @@ class Mount:
         if self.background:
             return self._start_in_background(*more)
         with open(self.messages_file, "ab") as messages:
-            process = subprocess.Popen(self.command("-f", *more), stdin=subprocess.DEVNULL, stdout=messages,
-                                       stderr=messages, env=self.environment(), start_new_session=True)
+            dies_with_us = ["setpriv", "--pdeathsig", "SIGTERM"]  # so that no mount is left by tests that are killed
+            process = subprocess.Popen([*dies_with_us, *self.command("-f", *more)], stdin=subprocess.DEVNULL,
+                                       stdout=messages, stderr=messages, env=self.environment(), start_new_session=True)
         daemon = Daemon(process.pid, process)
         try:
             wait_until(lambda: self.pid() == process.pid or not daemon.running, START_S, "the mount is ready")
@@ -235,6 +236,8 @@ class Mount:
     def clean_up(self) -> list[str]:
         """Leaves nothing mounted, no process and no data. Returns what was wrong."""
         wrong = []
+        if self.faults:
+            self.faults.clear()
         clean = bool(self.daemon) and self.daemon.running
         if clean:
             self.daemon.signal(signal.SIGTERM)  # not umount: what the test opened may still be open

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lib import model
 from lib.mounting import Mounts, wait_until
@@ -21,7 +28,9 @@ LIMIT = 4000
 # Mostly ordinary text; sometimes what is special: NUL, 0xff, nothing, what does not compress, what looks like a batch.
 line_bodies = st.one_of(
     st.binary(max_size=60),
-    st.sampled_from([b"", b"\0", b"\0" * 70, b"\xff\xfe", b"word " * 30, b"x" * 1500, b"\0\0\0\0\0\0\0\0\0\0\0\x38\0\0\0\0\x02"]),
+    st.sampled_from(
+        [b"", b"\0", b"\0" * 70, b"\xff\xfe", b"word " * 30, b"x" * 1500, b"\0\0\0\0\0\0\0\0\0\0\0\x38\0\0\0\0\x02"]
+    ),
     st.integers(0, 3000).map(lambda n: bytes((n * i * 2654435761 >> 13) & 0xFF for i in range(n))),
 ).map(lambda body: body.replace(b"\n", b""))
 texts = st.lists(line_bodies, min_size=1, max_size=8).map(b"\n".join)
@@ -39,8 +48,14 @@ class Partitions(RuleBasedStateMachine):
         super().__init__()
         place = Path(tempfile.mkdtemp(prefix="spoolfs-test."))
         self.mounts = Mounts(self.program, place, self.seconds)
-        self.mount = self.mounts("log.segment.bytes=16384", f"num.partitions={PARTITIONS}", "log.retention.check.interval.ms=5",
-                                 "log.segment.delete.delay.ms=20", "log.retention.ms=-1", "log.index.interval.bytes=512")
+        self.mount = self.mounts(
+            "log.segment.bytes=16384",
+            f"num.partitions={PARTITIONS}",
+            "log.retention.check.interval.ms=5",
+            "log.segment.delete.delay.ms=20",
+            "log.retention.ms=-1",
+            "log.index.interval.bytes=512",
+        )
         self.topic = self.mount.dir / "t"
         self.topic.mkdir()
         self.files = [model.File() for _ in range(PARTITIONS)]
@@ -76,7 +91,10 @@ class Partitions(RuleBasedStateMachine):
     @rule(handle=handles, partition=partitions, flags=st.sampled_from([0, 0, 0, os.O_SYNC]))
     def open_writer(self, handle, partition, flags):
         self.close_writer(handle)
-        self.writers[handle] = (os.open(self.path(partition), os.O_WRONLY | os.O_APPEND | flags), model.Writer(self.files[partition]))
+        self.writers[handle] = (
+            os.open(self.path(partition), os.O_WRONLY | os.O_APPEND | flags),
+            model.Writer(self.files[partition]),
+        )
 
     @rule(handle=handles, text=texts, newline=st.booleans(), chunk=st.sampled_from([0, 0, 1, 3, 50, 1000]))
     def write(self, handle, text, newline, chunk):
@@ -148,7 +166,10 @@ class Partitions(RuleBasedStateMachine):
             os.close(self.readers.pop(handle)[0])
         file = self.files[partition]
         name = f"{partition}@earliest" if earliest else str(partition)
-        self.readers[handle] = (os.open(self.topic / name, os.O_RDONLY), model.Reader(file, file.start if earliest else None))
+        self.readers[handle] = (
+            os.open(self.topic / name, os.O_RDONLY),
+            model.Reader(file, file.start if earliest else None),
+        )
 
     def check_read(self, fd, reader, at, n):
         expected = reader.read(at, n)
@@ -247,10 +268,34 @@ class Partitions(RuleBasedStateMachine):
     def limit(self):
         self.configure(f"max.message.bytes={LIMIT}")
 
-    @rule(text=st.sampled_from(["compression.type=gzip", "compression.type=snappy", "compression.type=lz4", "compression.type=zstd", "compression.type=",
-                                "acks=all", "acks=", "segment.bytes=20000", "segment.bytes=100000", "segment.bytes=", "segment.ms=1", "segment.ms=",
-                                "index.interval.bytes=0", "index.interval.bytes=", "flush.messages=3", "flush.messages=", "flush.ms=1", "flush.ms=",
-                                "message.timestamp.type=LogAppendTime", "message.timestamp.type=", "segment.index.bytes=256", "segment.index.bytes="]))
+    @rule(
+        text=st.sampled_from(
+            [
+                "compression.type=gzip",
+                "compression.type=snappy",
+                "compression.type=lz4",
+                "compression.type=zstd",
+                "compression.type=",
+                "acks=all",
+                "acks=",
+                "segment.bytes=20000",
+                "segment.bytes=100000",
+                "segment.bytes=",
+                "segment.ms=1",
+                "segment.ms=",
+                "index.interval.bytes=0",
+                "index.interval.bytes=",
+                "flush.messages=3",
+                "flush.messages=",
+                "flush.ms=1",
+                "flush.ms=",
+                "message.timestamp.type=LogAppendTime",
+                "message.timestamp.type=",
+                "segment.index.bytes=256",
+                "segment.index.bytes=",
+            ]
+        )
+    )
     def change_configuration(self, text):
         self.configure(text)
 
@@ -265,7 +310,10 @@ class Partitions(RuleBasedStateMachine):
     @rule()
     def restart_by_signal(self):
         """Unfinished lines become messages, in an order that nobody knows."""
-        expected = [sorted(writer.pending for _, writer in self.writers.values() if writer.file is file and writer.pending) for file in self.files]
+        expected = [
+            sorted(writer.pending for _, writer in self.writers.values() if writer.file is file and writer.pending)
+            for file in self.files
+        ]
         self.mount.daemon.signal(15)
         self.mount.ended()
         self.forget_handles()
@@ -287,7 +335,10 @@ class Partitions(RuleBasedStateMachine):
     # always
 
     def start_of(self, partition):
-        return tuple(int(os.getxattr(self.path(partition), f"user.spoolfs.{name}")) for name in ("log_start", "log_start_position"))
+        return tuple(
+            int(os.getxattr(self.path(partition), f"user.spoolfs.{name}"))
+            for name in ("log_start", "log_start_position")
+        )
 
     @invariant()
     def sizes_and_starts_are_exact(self):
@@ -305,8 +356,17 @@ def run(spoolfs, **how):
         program = spoolfs
         seconds = how.pop("seconds")
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    run_state_machine_as_test(Machine, settings=settings(deadline=None, database=None, print_blob=True, suppress_health_check=quiet,
-                                                         phases=[Phase.explicit, Phase.generate, Phase.shrink], **how))
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            deadline=None,
+            database=None,
+            print_blob=True,
+            suppress_health_check=quiet,
+            phases=[Phase.explicit, Phase.generate, Phase.shrink],
+            **how,
+        ),
+    )
 
 
 @pytest.mark.timeout(290)

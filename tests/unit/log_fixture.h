@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,8 +35,13 @@
 
 static uint64_t chance_state = 88172645463325252u;
 
-static inline uint64_t chance(void) /* xorshift64: the same run each time */
+/* xorshift64: the same run each time, or another with SPOOLFS_SEED. */
+static inline uint64_t chance(void)
 {
+	static bool seeded;
+	if (!seeded && getenv("SPOOLFS_SEED"))
+		chance_state += (uint64_t)atoll(getenv("SPOOLFS_SEED")) * 0x9e3779b97f4a7c15u;
+	seeded = true;
 	chance_state ^= chance_state << 13;
 	chance_state ^= chance_state >> 7;
 	chance_state ^= chance_state << 17;
@@ -179,7 +185,7 @@ struct fx {
 
 static const struct log_limits usual_limits = {.segment_bytes = 1 << 20, .index_bytes = 1 << 20, .interval_bytes = 4096, .segment_ms = INT64_MAX};
 
-static void fx_init(struct fx *f, const struct log_limits *limits)
+static UNUSED void fx_init(struct fx *f, const struct log_limits *limits)
 {
 	memset(f, 0, sizeof *f);
 	strcpy(f->root, access("/dev/shm", W_OK) == 0 ? "/dev/shm/spoolfs-log-XXXXXX" : "/tmp/spoolfs-log-XXXXXX");
@@ -203,7 +209,7 @@ static struct log_open fx_options(struct fx *f)
 	};
 }
 
-static int fx_try_open(struct fx *f)
+static UNUSED int fx_try_open(struct fx *f)
 {
 	struct log_open o = fx_options(f);
 	f->err = (struct err)ERR_INIT;
@@ -211,14 +217,14 @@ static int fx_try_open(struct fx *f)
 	return log_open(&f->log, &o, &f->err);
 }
 
-static void fx_open(struct fx *f)
+static UNUSED void fx_open(struct fx *f)
 {
 	if (fx_try_open(f) < 0)
 		fail_msg("log_open: %s", f->err.text);
 }
 
 /* As after kill -9: nothing is written. */
-static void fx_crash(struct fx *f)
+static UNUSED void fx_crash(struct fx *f)
 {
 	log_free(f->log);
 	f->log = NULL;
@@ -232,7 +238,7 @@ static UNUSED void fx_keep_pair(struct fx *f)
 	f->pair_position = f->log->start_position;
 }
 
-static void fx_close(struct fx *f)
+static UNUSED void fx_close(struct fx *f)
 {
 	if (log_settle(f->log, &f->err) < 0)
 		fail_msg("log_settle: %s", f->err.text);
@@ -257,7 +263,7 @@ static void fx_remove_tree(const char *root)
 	assert_int_equal(system(command), 0);
 }
 
-static void fx_release(struct fx *f)
+static UNUSED void fx_release(struct fx *f)
 {
 	io_set_hook(NULL, NULL);
 	log_free(f->log);
@@ -269,13 +275,13 @@ static void fx_release(struct fx *f)
 
 /* ---- appending ---- */
 
-static struct batch_style fx_style(enum codec codec)
+static UNUSED struct batch_style fx_style(enum codec codec)
 {
 	return (struct batch_style){.codec = codec, .max_batch_bytes = 16 << 20, .producer_id = -1, .producer_epoch = -1, .base_sequence = -1};
 }
 
 /* Appends one set; on success *base is where it begins. */
-static int fx_try_set(struct fx *f, struct record_set *s, int64_t *base)
+static UNUSED int fx_try_set(struct fx *f, struct record_set *s, int64_t *base)
 {
 	size_t done = 0;
 	f->err = (struct err)ERR_INIT;
@@ -285,7 +291,7 @@ static int fx_try_set(struct fx *f, struct record_set *s, int64_t *base)
 	return rc;
 }
 
-static void fx_set(struct fx *f, struct record_set *s)
+static UNUSED void fx_set(struct fx *f, struct record_set *s)
 {
 	int64_t base = -1;
 	if (fx_try_set(f, s, &base) < 0)
@@ -436,7 +442,7 @@ static UNUSED void fx_mixture(struct fx *f, size_t rounds, bool transactions)
 
 /* ---- checks ---- */
 
-static void check_ends(struct fx *f)
+static UNUSED void check_ends(struct fx *f)
 {
 	model_build(&f->m);
 	assert_int_equal(f->log->leo, f->m.leo);
@@ -448,7 +454,7 @@ static void check_ends(struct fx *f)
 }
 
 /* One read, against the model. */
-static void check_read(struct fx *f, struct log_cursor *c, int64_t position, size_t n)
+static UNUSED void check_read(struct fx *f, struct log_cursor *c, int64_t position, size_t n)
 {
 	char *buf = malloc(n + 1);
 	assert_non_null(buf);
@@ -461,7 +467,7 @@ static void check_read(struct fx *f, struct log_cursor *c, int64_t position, siz
 	free(buf);
 }
 
-static void check_sequential(struct fx *f, size_t n)
+static UNUSED void check_sequential(struct fx *f, size_t n)
 {
 	struct log_cursor *c = log_cursor_new(f->log);
 	for (int64_t at = f->m.start_position; at < f->m.end_position; at += (int64_t)n)
@@ -470,7 +476,7 @@ static void check_sequential(struct fx *f, size_t n)
 	log_cursor_free(c);
 }
 
-static void check_random(struct fx *f, size_t times, size_t most)
+static UNUSED void check_random(struct fx *f, size_t times, size_t most)
 {
 	struct log_cursor *c = log_cursor_new(f->log);
 	int64_t span = f->m.end_position - f->m.start_position;
@@ -480,7 +486,7 @@ static void check_random(struct fx *f, size_t times, size_t most)
 }
 
 /* log_position_of and log_locate at each `step`th record. */
-static void check_places(struct fx *f, size_t step)
+static UNUSED void check_places(struct fx *f, size_t step)
 {
 	for (size_t i = 0; i < f->m.visible; i += step) {
 		const struct item *it = &f->m.item[i];

@@ -582,7 +582,8 @@ static void check_killed(const char *file)
 	bool offsets = strstr(file, ".index") != NULL;
 	assert_int_equal(stat(file, &st), 0);
 	snprintf(path, sizeof path, "%s", file);
-	int rc = offsets ? offset_index_open(&x, file, base_of(file), true, false, INDEX_BYTES, LOG_BYTES, &e) : time_index_open(&t, file, base_of(file), true, false, INDEX_BYTES, &e);
+	int rc = offsets ? offset_index_open(&x, file, base_of(file), true, false, INDEX_BYTES, LOG_BYTES, &e)
+			 : time_index_open(&t, file, base_of(file), true, false, INDEX_BYTES, &e);
 	if (st.st_size >= INDEX_BYTES)
 		assert_fails(rc, ERR_CORRUPT);
 	else

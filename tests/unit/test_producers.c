@@ -117,8 +117,9 @@ static struct aborted_txn aborted;
 
 static int data(int64_t offset, int count, int64_t id, int16_t epoch, int32_t sequence, bool transactional, int64_t timestamp)
 {
-	struct batch b = {.base_offset = offset, .last_offset_delta = count - 1, .record_count = count, .producer_id = id, .producer_epoch = epoch, .base_sequence = sequence,
-			  .base_timestamp_ms = timestamp - 5, .max_timestamp_ms = timestamp, .attributes = transactional ? BATCH_TRANSACTIONAL : 0, .size_bytes = 1000};
+	struct batch b = {.base_offset = offset, .last_offset_delta = count - 1, .record_count = count, .producer_id = id, .producer_epoch = epoch,
+			  .base_sequence = sequence, .base_timestamp_ms = timestamp - 5, .max_timestamp_ms = timestamp,
+			  .attributes = transactional ? BATCH_TRANSACTIONAL : 0, .size_bytes = 1000};
 	int rc = producers_update(p, &b, NULL, &aborted, &e);
 	ok(rc);
 	return rc;
@@ -515,7 +516,13 @@ static void test_copy(void **state)
 enum { IDS = 8, EVENTS = 400 };
 
 /* All that a log held, looked through from the beginning for each question. */
-static struct event { enum { DATA, MARKER, EMPTIED, OTHER } kind; int64_t offset, id, timestamp; int16_t epoch; int32_t count, sequence, coordinator; bool transactional, commit; } event[EVENTS];
+static struct event {
+	enum { DATA, MARKER, EMPTIED, OTHER } kind;
+	int64_t offset, id, timestamp;
+	int32_t count, sequence, coordinator;
+	int16_t epoch;
+	bool transactional, commit;
+} event[EVENTS];
 
 static int64_t naive_open_since(size_t n, int64_t id)
 {
@@ -625,7 +632,8 @@ static int16_t epoch_of(size_t n, int64_t id)
 static void make_event(size_t n, int64_t offset)
 {
 	struct event *v = &event[n];
-	*v = (struct event){.kind = DATA, .offset = offset, .id = (int64_t)(random_next() % (IDS + 1)) - 1, .timestamp = random_next() % 5000, .count = 1 + (int32_t)(random_next() % 20),
+	*v = (struct event){.kind = DATA, .offset = offset, .id = (int64_t)(random_next() % (IDS + 1)) - 1, .timestamp = random_next() % 5000,
+			    .count = 1 + (int32_t)(random_next() % 20),
 			    .sequence = random_next() % 4 ? (int32_t)(random_next() % 1000) : INT32_MAX - (int32_t)(random_next() % 10)};
 	if (v->id < 0)
 		return;

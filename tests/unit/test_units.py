@@ -8,7 +8,7 @@ from conftest import ROOT, builds_of
 UNITS = Path(__file__).parent
 
 # What threads share: these run under the thread sanitizer too.
-CONCURRENT = {"timer", "pool", "diag", "counters", "log", "partition"}
+CONCURRENT = {"timer", "pool", "diag", "counters", "entries", "log", "partition"}
 
 TIMEOUT_S = 240
 

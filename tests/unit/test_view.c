@@ -592,7 +592,8 @@ static void test_failed_creation_leaves_what_was_there(void **state)
 {
 	(void)state;
 	static const struct { enum io_call call; ssize_t answer; int code; } cases[] = {
-		{IO_OPEN, -EMFILE, ERR_LIMIT}, {IO_WRITE, -EIO, ERR_IO}, {IO_WRITE, 5, ERR_NO_SPACE}, {IO_RENAME, -EIO, ERR_IO}, {IO_STAT, -EIO, ERR_IO}, {IO_MMAP, -ENOMEM, ERR_NO_MEMORY},
+		{IO_OPEN, -EMFILE, ERR_LIMIT}, {IO_WRITE, -EIO, ERR_IO}, {IO_WRITE, 5, ERR_NO_SPACE}, {IO_RENAME, -EIO, ERR_IO},
+		{IO_STAT, -EIO, ERR_IO}, {IO_MMAP, -ENOMEM, ERR_NO_MEMORY},
 	};
 	seed = 6;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
