@@ -551,6 +551,7 @@ static void test_empty_leftovers(void **state)
 {
 	(void)state;
 	plain_log(3);
+	base_of(0);
 	fx_crash(&f);
 	int64_t wrong[3] = {f.m.leo - 1, f.m.leo + 5, base_of(1) + 1};
 	for (int clean = 0; clean < 2; clean++)
