@@ -185,8 +185,8 @@ static int64_t do_delete(struct agent *a)
 void agent_delete_later(struct agent *a, int64_t delay_ms)
 {
 	int64_t now = wall_now_ms(), due = delay_ms < INT64_MAX - now ? now + delay_ms : INT64_MAX - 1;
-	/* what is deleted while something waits goes a little later than it must: one timer for all */
-	if (!a || (a->delete_due_ms != INT64_MAX && a->delete_due_ms >= due))
+	/* one timer for all: what is deleted while something waits goes with it, sooner than it need. The other way round a busy log would put it off for ever */
+	if (!a || a->delete_due_ms <= due)
 		return;
 	a->delete_due_ms = due;
 	arm(&a->delete, due - now);

@@ -219,7 +219,8 @@ static void write_group(struct partition *p, struct group *g, const struct limit
 	pthread_mutex_lock(&p->log_lock);
 	struct log *l = p->log;
 	if ((g->rc = may_append(p, &g->err)) == 0) {
-		size_t segments = l->shape->segment_count;
+		struct segment *before = l->shape->segment_count ? l->shape->segment[l->shape->segment_count - 1] : NULL;
+		int64_t active_base = before ? before->base_offset : -1;
 		log_set_limits(l, &limits->log);
 		g->rc = log_append(l, set, g->count, p->leader_epoch, true, g->base, &g->done, &g->err);
 		if (g->done) {
@@ -231,7 +232,9 @@ static void write_group(struct partition *p, struct group *g, const struct limit
 				g->unreadable = why.code == ERR_IO;
 			}
 		}
-		g->flush = l->shape->segment_count > segments && segments > 0;
+		g->flush = active_base >= 0 && l->shape->segment[l->shape->segment_count - 1]->base_offset != active_base;
+		if (g->flush && l->deleted_pending)
+			agent_delete_later(p->topic->broker->agent, limits->file_delete_delay_ms);
 		g->flush |= l->leo - l->flushed_offset >= limits->flush_messages;
 		g->to_disk = l->flushed_offset < l->leo;
 	}

@@ -266,6 +266,10 @@ int log_roll(struct log *l, struct err *e)
 	shape_swap(l, s);
 	l->since_index_bytes = 0;
 	l->since_view_bytes = INT32_MAX;
+	/* what was the active segment may lie below the log start: it stayed only because it was that */
+	struct err why = ERR_INIT;
+	if (log_drop_head(l, true, &why) < 0)
+		diag_warning("%s: a segment below the log start is still there: %s", l->name, why.text);
 	return 0;
 }
 

@@ -226,6 +226,19 @@ def test_rm_deletes_the_messages_and_the_partition_stays(mount, topic, sh):
     refused(errno.EPERM, os.unlink, topic / ".config")
 
 
+@pytest.mark.parametrize("how", ["rm 0", "fallocate -p -o 0 -l 100000000 0"])
+def test_rm_gives_the_space_back(mount, topic, sh, how):
+    """Also that of the segment that is being written to."""
+    sh("echo file.delete.delay.ms=0 >> .config; seq 100000 >> 0", topic)
+    assert os.stat(topic / "0").st_blocks * 512 > 500_000
+    sh(how, topic)
+    assert os.stat(topic / "0").st_blocks * 512 < 100_000
+    wait_until(lambda: sum(file.stat().st_size for file in mount.data.glob("t-0/*.log*")) < 100_000)
+    assert sh("echo more >> 0; cat 0; stat -c %s 0", topic) == b"more\n588900\n"
+    mount.remount()
+    assert sh("cat 0; stat -c %s 0", topic) == b"more\n588900\n"
+
+
 def test_a_reader_of_what_rm_deleted_gets_estale(topic, sh):
     sh("seq 100000 >> 0", topic)
     with open(topic / "0", "rb", buffering=0) as reader:

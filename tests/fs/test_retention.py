@@ -354,6 +354,18 @@ def test_what_is_young_enough_stays(mounts, sh):
     assert sh("cat 0", topic) == sh("seq 1000")
 
 
+def test_a_segment_below_the_start_goes_when_the_next_is_begun(mount, topic, sh):
+    """Its messages were deleted while it was the newest."""
+    sh("echo segment.bytes=16384 >> .config; seq 1000 >> 0; rm 0; for i in 1 2 3 4; do seq 2000 >> 0; done", topic)
+    assert start_of(topic / "0")[0] == 1000
+
+    def bases():
+        return sorted(int(file.stem) for file in mount.data.glob("t-0/*.log"))
+    wait_until(lambda: bases()[0] >= 1000)
+    assert len(bases()) >= 3
+    assert sh("cat 0", topic) == sh("for i in 1 2 3 4; do seq 2000; done")
+
+
 def test_the_files_of_deleted_segments_go_after_their_delay(mounts):
     mount = by_size(mounts, 20_000)
     stored = mount.data / "t-0"

@@ -18,8 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from lib import model
-from lib.mounting import Mounts, wait_until
+from lib import model, mounting
+from lib.mounting import Mounts
 
 PARTITIONS = 2
 HANDLES = 4
@@ -347,6 +347,10 @@ class Partitions(RuleBasedStateMachine):
             assert self.start_of(partition) == (file.start_offset, file.start)
 
 
+def wait_until(condition):
+    mounting.wait_until(condition, 10)
+
+
 def brief(answer):
     return repr(answer) if len(answer) < 60 else f"{len(answer)} bytes {answer[:25]!r}...{answer[-25:]!r}"
 
@@ -369,7 +373,7 @@ def run(spoolfs, **how):
     )
 
 
-@pytest.mark.timeout(290)
+@pytest.mark.timeout(900)  # where it fails, the example is made smaller
 def test_a_partition_is_its_model(spoolfs, build):
     run(spoolfs, seconds=200, max_examples=100 if build == "plain" else 30, stateful_step_count=40)
 
