@@ -141,6 +141,25 @@ static void later(struct loading *x, struct partition *p)
 	x->open[x->open_count++] = p;
 }
 
+struct contents { bool any, log; };
+
+static int note_content(void *arg, const char *name, unsigned char type)
+{
+	struct contents *c = arg;
+	size_t n = strlen(name);
+	(void)type;
+	c->any = true;
+	c->log |= n > 4 && !strcmp(name + n - 4, ".log");
+	return c->log;
+}
+
+/* Somebody's directory, that happens to end in a number: it has something in it, but nothing of a partition. */
+static bool is_foreign_dir(const char *path)
+{
+	struct contents c = {false, false};
+	return io_list(path, note_content, &c) == 0 && c.any && !c.log;
+}
+
 static int found_entry(void *arg, const char *name, unsigned char type)
 {
 	struct loading *x = arg;
@@ -161,7 +180,12 @@ static int found_entry(void *arg, const char *name, unsigned char type)
 	HASH_FIND_STR(x->b->topics, entry.topic, t);
 	if (!t || !t->id[0]) {
 		snprintf(path, sizeof path, "%s/%s", x->d->path, name);
-		if (partition_metadata_load(path, id, &why) < 0) {
+		int loaded = partition_metadata_load(path, id, &why);
+		if (loaded == ERR_NOT_FOUND && is_foreign_dir(path)) {
+			diag_notice("%s is no partition and is left alone", path);
+			return 0;
+		}
+		if (loaded < 0) {
 			id[0] = 0; /* another partition of the topic, or a checkpoint, may know it */
 			diag_warning("%s", why.text);
 		}

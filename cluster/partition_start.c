@@ -35,6 +35,10 @@ int partition_delete_before(struct partition *p, int64_t offset, struct err *e)
 	else {
 		/* readers are told before anything goes */
 		partition_publish_start(p, offset, position);
+		/* with nothing left the active segment goes too, so that its space is free; where that cannot be, it goes when the next one is begun */
+		struct err why = ERR_INIT;
+		if (offset == l->leo && log_roll(l, &why) < 0)
+			diag_notice("%s: the newest segment stays for now: %s", l->name, why.text);
 		rc = log_set_start(l, offset, position, e);
 	}
 	partition_publish_log(p, 0);

@@ -272,6 +272,18 @@ static int make_partition(struct topic *t, int32_t index, struct err *e)
 	return 0;
 }
 
+/* Names of partitions that were made or went are on disk when it returns: what is flushed in a directory that a power cut takes is lost all the same. */
+static int sync_dirs(struct broker *b, struct err *e)
+{
+	int rc = 0;
+	for (int i = 0; i < b->dir_count && rc == 0; i++) {
+		int sys = b->dir[i].offline ? 0 : io_fsync_dir(b->dir[i].path);
+		if (sys < 0)
+			rc = err_sys(e, sys, "cannot sync %s", b->dir[i].path);
+	}
+	return rc;
+}
+
 int topic_add_partition(struct topic *t, int32_t index, struct err *e)
 {
 	struct broker *b = t->broker;
@@ -283,8 +295,8 @@ int topic_add_partition(struct topic *t, int32_t index, struct err *e)
 		rc = err_set(e, ERR_EXISTS, "topic %s has a partition %" PRId32 " already", t->name, index);
 	else if (index > t->partition_count || index >= MAX_PARTITIONS)
 		rc = err_set(e, ERR_INVALID, "the next partition of topic %s is %" PRId32 ", not %" PRId32, t->name, (int32_t)t->partition_count, index);
-	else
-		rc = make_partition(t, index, e);
+	else if ((rc = make_partition(t, index, e)) == 0)
+		rc = sync_dirs(b, e);
 	pthread_mutex_unlock(&b->create_lock);
 	if (rc == 0)
 		agent_checkpoint_soon(b->agent);
@@ -347,6 +359,8 @@ int topics_create(struct broker *b, const char *name, int32_t partitions, const 
 		rc = make_partition(t, i, e);
 	if (rc == 0 && owner)
 		rc = topic_set_owner(t, owner, e);
+	if (rc == 0)
+		rc = sync_dirs(b, e);
 	if (rc == 0) {
 		if (out) {
 			topic_ref(t);
@@ -437,6 +451,9 @@ int topics_delete(struct broker *b, struct topic *t, bool only_if_empty, struct 
 				diag_error("%s; the directory stays and would come back: remove it", why.text);
 			partition_fail_waiting(t->partition[i], ERR_DELETED, "the topic was deleted");
 		}
+		struct err why = ERR_INIT;
+		if (sync_dirs(b, &why) < 0)
+			diag_error("%s; the topic may come back with a power cut", why.text);
 	}
 	pthread_mutex_unlock(&b->create_lock);
 	if (rc == 0) {
