@@ -329,21 +329,6 @@ void segment_unseal(struct segment *s)
 
 static int rebuild_locked(struct segment *s, struct err *e);
 
-/* Each .index entry is written together with a .timeindex entry, unless its batches have no timestamps. One that lost all of its entries would have retention take
- * the segment for older than it is. */
-static int check_times_there(struct segment *s, struct err *e)
-{
-	uint8_t header[BATCH_HEADER_BYTES];
-	struct batch b;
-	if (!entries_count(&s->index.e) || entries_count(&s->times.e))
-		return 0;
-	if (io_pread(s->fd, header, sizeof header, 0) != sizeof header || batch_decode(&b, header, sizeof header, s->size_bytes, NULL) < 0 || b.max_timestamp_ms < 0)
-		return 0;
-	offset_index_close(&s->index);
-	time_index_close(&s->times);
-	return err_set(e, ERR_CORRUPT, "%s/%020" PRId64 ".timeindex has no entries", s->dir, s->base_offset);
-}
-
 static int open_files(struct segment *s, struct err *e)
 {
 	char path[PATH_MAX];
@@ -353,8 +338,6 @@ static int open_files(struct segment *s, struct err *e)
 		return err_sys(e, s->fd, "cannot open %s", path);
 	struct err why = ERR_INIT;
 	int rc = open_indexes(s, s->size_bytes == 0, &why);
-	if (rc == 0)
-		rc = check_times_there(s, &why);
 	if (rc == ERR_CORRUPT || rc == ERR_NOT_FOUND) {
 		diag_notice("%s; rebuilding it from the log", why.text);
 		rc = rebuild_locked(s, &why);
@@ -655,6 +638,37 @@ uint32_t segment_unindexed_bytes(const struct segment *s)
 
 /* ---- rebuilding ---- */
 
+/* Entries by the rule of LogSegment.append, for the whole .log; a damaged batch ends them: reading meets it and says so. */
+static int fill_indexes(struct segment *s, struct offset_index *index, struct time_index *times, struct err *e)
+{
+	struct scan scan;
+	struct batch b;
+	uint32_t position;
+	int64_t timestamp = -1, timestamp_offset = -1;
+	size_t since = 0;
+	int rc;
+	scan_init(&scan, s->fd, 0, s->size_bytes, SHORT_SCAN_BYTES);
+	while ((rc = scan_next_header(&scan, &b, &position, e)) == 1) {
+		if (b.max_timestamp_ms > timestamp) {
+			timestamp = b.max_timestamp_ms;
+			timestamp_offset = batch_last_offset(&b);
+		}
+		if (since > s->interval_bytes) {
+			if ((rc = offset_index_append(index, batch_last_offset(&b), position, e)) < 0 ||
+			    (rc = time_index_append(times, timestamp, timestamp_offset, e)) < 0)
+				break;
+			since = 0;
+		}
+		since += b.size_bytes;
+	}
+	if (rc == ERR_CORRUPT || rc == ERR_UNSUPPORTED)
+		rc = 0;
+	if (rc == 0)
+		rc = time_index_append(times, timestamp, timestamp_offset, e);
+	scan_release(&scan);
+	return rc;
+}
+
 /* locks: s->lock. Makes both files anew beside the old ones and renames them over, so that a failure leaves what there was. */
 static int rebuild_locked(struct segment *s, struct err *e)
 {
@@ -677,31 +691,7 @@ static int rebuild_locked(struct segment *s, struct err *e)
 		io_unlink(path[0]);
 		return rc;
 	}
-	struct scan scan;
-	struct batch b;
-	uint32_t position;
-	int64_t timestamp = -1, timestamp_offset = -1;
-	size_t since = 0;
-	scan_init(&scan, s->fd, 0, s->size_bytes, SHORT_SCAN_BYTES);
-	while ((rc = scan_next_header(&scan, &b, &position, e)) == 1) {
-		if (b.max_timestamp_ms > timestamp) {
-			timestamp = b.max_timestamp_ms;
-			timestamp_offset = batch_last_offset(&b);
-		}
-		if (since > s->interval_bytes) {
-			if ((rc = offset_index_append(&index, batch_last_offset(&b), position, e)) < 0 ||
-			    (rc = time_index_append(&times, timestamp, timestamp_offset, e)) < 0)
-				break;
-			since = 0;
-		}
-		since += b.size_bytes;
-	}
-	/* a damaged batch ends the index here; reading meets it and says so */
-	if (rc == ERR_CORRUPT || rc == ERR_UNSUPPORTED)
-		rc = 0;
-	if (rc == 0 && timestamp >= 0)
-		rc = time_index_append(&times, timestamp, timestamp_offset, e);
-	scan_release(&scan);
+	rc = fill_indexes(s, &index, &times, e);
 	offset_index_close(&index);
 	time_index_close(&times);
 	for (int i = 0; i < 2 && rc == 0; i++) {
