@@ -242,9 +242,12 @@ def test_a_failing_call_of_the_rarer_kinds(mounts, call, most):
 def test_a_short_write_fails_that_append_alone(mounts, written):
     mount, script = start_script(mounts)
     script.append()
+    log = mount.data / "t-0" / f"{0:020}.log"
+    before = log.read_bytes()
     mount.faults.set(f"write short={written} count=1 path=*/t-0/*.log")
     refused(errno.ENOSPC, append, mount.dir / "t" / "0", b"x" * 400 + b"\n")
     assert mount.faults.fired == 1
+    assert log.read_bytes() == before, "what was written of it is cut"
     script.append()
     assert (mount.dir / "t" / "0").read_bytes() == b"".join(script.acknowledged)
     for stop in (mount.remount, mount.crash):

@@ -304,23 +304,47 @@ def crash_with(mounts, change, cut=False):
     return filled
 
 
-@pytest.mark.parametrize("lost", [1, 5, 60, 61, 200])
-def test_a_torn_tail_is_cut(mounts, lost):
+def torn_by(lost):
+    def tear(content, at, size):
+        return content[:-lost]
+    return tear
+
+
+def flipped_at(byte):
+    """As where the disk wrote one sector of it and not the other: its length is right."""
+    def tear(content, at, size):
+        place = at + byte if byte >= 0 else at + size + byte
+        return content[:place] + bytes([content[place] ^ 1]) + content[place + 1:]
+    return tear
+
+
+def zeroed_from(byte):
+    def tear(content, at, size):
+        return content[:at + byte] + bytes(size - byte)
+    return tear
+
+
+@pytest.mark.parametrize(
+    "tear",
+    [torn_by(n) for n in (1, 5, 60, 61, 200)]
+    + [flipped_at(n) for n in (9, 16, 18, 22, 62, -1)]
+    + [zeroed_from(n) for n in (0, 61, 200)],
+)
+def test_a_torn_tail_is_cut(mounts, tear):
     """As after a power cut in the middle of a write: what is whole is there, and the torn bytes are kept aside."""
     filled = crash_with(mounts, lambda filled: None)
     log = logs_of(filled)[-1]
     at, size = list(batches(log))[-1]
     content = log.read_bytes()
-    log.write_bytes(content[:-lost])
+    torn = tear(content, at, size)
+    log.write_bytes(torn)
     filled.mount.expect("t-0")
     filled.mount.start()
-    last = b"".join(Filled.lines(filled, 0)) or filled.text[-1:]
-    assert last
     there = filled.path.read_bytes()
     assert filled.text.startswith(there) and there.endswith(b"\n") and len(there) < len(filled.text)
     assert log.stat().st_size == at
     cut, = filled.stored.glob("*.cut")
-    assert cut.read_bytes() == content[at:-lost]
+    assert cut.read_bytes() == torn[at:]
     filled.text = there
     filled.check_still_works()
     filled.mount.remount()

@@ -115,6 +115,7 @@ def test_a_signal_under_load_loses_nothing_that_was_acknowledged(mount, topic, s
         for i in range(3)
     ]
     wait_until(lambda: os.stat(topic / "0").st_size > 200_000)
+    wait_until(lambda: len(lines.check((topic / "0").read_bytes())) == len(writers))
     mount.daemon.signal(signal.SIGTERM)
     mount.ended()
     acknowledged = [int(writer.communicate(timeout=60)[0].split()[-1]) for writer in writers]
@@ -131,8 +132,10 @@ def test_signals_during_the_stop_do_not_spoil_it(mounts, sh):
     mount.faults.set("sync hold")
     stop_by_umount(mount)
     wait_until(lambda: mount.faults.fired)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    status = Path(f"/proc/{mount.daemon.pid}/status")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         mount.daemon.signal(number)
+        wait_until(lambda: has_ended(mount.daemon.pid) or re.search(r"^ShdPnd:\s+0+$", status.read_text(), re.M))
     mount.faults.clear()
     mount.ended()
     assert (mount.data / CLEAN).exists()

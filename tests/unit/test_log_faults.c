@@ -313,6 +313,68 @@ static void test_abort(void **state)
 	f.m.txn[open_txn].outcome = OPEN;
 }
 
+/* Two markers in one set: the second cannot be accounted for, so the first was not written either, in no file. */
+static void test_two_aborts(void **state)
+{
+	(void)state;
+	fx_open(&f);
+	int t[2];
+	for (int i = 0; i < 2; i++) {
+		t[i] = fx_begin(&f, 3 + i);
+		fx_records(&f, CODEC_NONE, 5, 50, t[i]);
+	}
+	fx_close(&f);
+	keep();
+	const size_t count = f.m.count;
+	const int64_t leo = f.m.leo;
+	size_t undone = 0;
+	for (int mode = 0; mode < MODES; mode++)
+		for (size_t at = 0;; at++) {
+			struct record_set s;
+			int64_t base;
+			from_template();
+			f.m.txn[t[0]].outcome = f.m.txn[t[1]].outcome = OPEN;
+			fx_open(&f);
+			record_set_init(&s);
+			for (int i = 0; i < 2; i++)
+				assert_int_equal(record_set_add_marker(&s, 3 + i, 0, false, 0, f.now_ms, &f.err), 0);
+			arm(at, (enum mode)mode);
+			int rc = fx_try_set(&f, &s, &base);
+			bool hit = disarm();
+			record_set_release(&s);
+			if (rc == ERR_IO && (mode == EIO_ON || fault.call == IO_TRUNCATE || fault.call == IO_UNLINK || fault.call == IO_RENAME)) {
+				fx_crash(&f); /* it could not be undone: nobody may go on */
+				continue;
+			}
+			if (rc == 0) {
+				for (int i = 0; i < 2; i++) {
+					model_add(&f.m, NULL, 0, t[i], true, f.now_ms);
+					f.m.txn[t[i]].outcome = ABORTED;
+				}
+				if (f.behind)
+					assert_int_equal(log_project(f.log, log_last_stable(f.log), &f.err), 0);
+				assert_int_equal(file_size(fx_file(&f, 0, ".txnindex")), 68);
+			} else {
+				undone++;
+				assert_int_equal(f.log->shape->aborted_count, 0);
+				assert_true(file_size(fx_file(&f, 0, ".txnindex")) <= 0); /* an empty one is as good as none */
+			}
+			check_quick();
+			fx_lines(&f, CODEC_NONE, 3, 50);
+			for (int i = 0; i < 2 && rc < 0; i++)
+				fx_end(&f, t[i], i);
+			check_quick();
+			fx_reopen(&f);
+			check_quick();
+			fx_crash(&f);
+			forget_items(count, leo);
+			if (!hit)
+				break;
+		}
+	assert_true(undone > 3);
+	f.m.txn[t[0]].outcome = f.m.txn[t[1]].outcome = OPEN;
+}
+
 /* ---- flushing and closing ---- */
 
 static void test_flush_and_settle(void **state)
@@ -575,6 +637,7 @@ int main(void)
 		T(test_append_that_rolls),
 		T(test_first_append),
 		T(test_abort),
+		T(test_two_aborts),
 		T(test_flush_and_settle),
 		T(test_sealed_indexes_are_synced),
 		T(test_open),

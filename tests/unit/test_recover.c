@@ -783,24 +783,29 @@ static void test_snapshot_past_the_end(void **state)
 	check_quick();
 }
 
-/* An abort's .txnindex entry without its marker: the marker was torn off, and what the producer writes next is not aborted. */
-static void test_stale_abort(void **state)
+/* An abort's .txnindex entry without its marker: the marker was torn off, and what the producer writes next is not aborted. alone: in a segment that has nothing else. */
+static void stale_abort(bool alone)
 {
-	(void)state;
 	fx_open(&f);
 	int t = fx_begin(&f, 9);
 	fx_records(&f, CODEC_NONE, 5, 50, t);
-	int64_t leo = f.m.leo, size = f.log->shape->segment[0]->size_bytes;
+	if (alone) {
+		assert_int_equal(log_flush(f.log, f.log->leo, &f.err), 0);
+		assert_int_equal(log_roll(f.log, &f.err), 0);
+	}
+	struct segment *s = f.log->shape->segment[f.log->shape->segment_count - 1];
+	int64_t leo = f.m.leo, size = s->size_bytes, base = s->base_offset;
 	fx_end(&f, t, false);
-	assert_int_equal(file_size(fx_file(&f, 0, ".txnindex")), 34);
+	assert_int_equal(file_size(fx_file(&f, base, ".txnindex")), 34);
+	f.recovery_point = alone ? leo : 0;
 	fx_crash(&f);
-	assert_int_equal(truncate(fx_file(&f, 0, ".log"), size + 3), 0);
+	assert_int_equal(truncate(fx_file(&f, base, ".log"), size + 3), 0);
 	model_cut(&f.m, leo);
 	fx_open(&f);
 	check_quick();
 	assert_true(f.m.stable < f.m.leo);
 	assert_int_equal(f.log->shape->aborted_count, 0);
-	assert_int_equal(file_size(fx_file(&f, 0, ".txnindex")), -1);
+	assert_int_equal(file_size(fx_file(&f, base, ".txnindex")), -1);
 	fx_end(&f, t, true);
 	check_quick();
 	fx_reopen(&f);
@@ -810,10 +815,18 @@ static void test_stale_abort(void **state)
 	check_quick();
 }
 
-/* A marker that was lost had given segments their positions; decided otherwise they are others. */
-static void test_lost_marker(void **state)
+static void test_stale_abort(void **state)
 {
 	(void)state;
+	stale_abort(false);
+	teardown(NULL);
+	setup(NULL);
+	stale_abort(true);
+}
+
+/* A marker that was lost had given segments their positions; decided otherwise they are others. */
+static void lost_marker(bool durable)
+{
 	f.limits.segment_bytes = 3000;
 	fx_open(&f);
 	fx_lines(&f, CODEC_NONE, 10, 50);
@@ -829,6 +842,7 @@ static void test_lost_marker(void **state)
 	fx_lines(&f, CODEC_NONE, 10, 60);
 	check_quick();
 	fx_crash(&f);
+	f.recovery_point = durable ? leo : 0; /* then those before are not scanned */
 	assert_int_equal(truncate(fx_file(&f, leo, ".log"), 5), 0);
 	model_cut(&f.m, leo);
 	fx_open(&f);
@@ -837,6 +851,15 @@ static void test_lost_marker(void **state)
 	check_log(&f);
 	fx_reopen(&f);
 	check_log(&f);
+}
+
+static void test_lost_marker(void **state)
+{
+	(void)state;
+	lost_marker(false);
+	teardown(NULL);
+	setup(NULL);
+	lost_marker(true);
 }
 
 /* The pair is on disk, what lies behind it was not: the log goes on at its start. */
@@ -922,6 +945,86 @@ static void test_gaps(void **state)
 	log_cursor_free(c);
 }
 
+/* Offsets that compaction took between two segments, and a segment that is missing between two, are told apart by the views. */
+static void test_gap_between_segments(void **state)
+{
+	(void)state;
+	plain_log(4);
+	base_of(0);
+	fx_crash(&f);
+	/* the last batch of the first segment goes, as by Kafka's cleaner, before the log comes here */
+	uint32_t last = 0, before = 0;
+	for (size_t i = 0; i < end_count && ends[i].base == 0; i++) {
+		before = last;
+		last = ends[i].size;
+	}
+	assert_int_equal(truncate(fx_file(&f, 0, ".log"), before), 0);
+	run("rm $X/*.view $X/*index", f.dir);
+	expect_offline("missing between");
+	f.foreign = f.gaps = true;
+	fx_open(&f);
+	int64_t end = f.log->view_position;
+	assert_true(end < f.m.end_position);
+	fx_crash(&f);
+	f.foreign = false;
+	for (int i = 0; i < 2; i++) {
+		f.recovery_point = i ? base_of(2) : 0;
+		fx_open(&f);
+		assert_int_equal(f.log->view_position, end);
+		assert_int_equal(f.log->leo, f.m.leo);
+		fx_crash(&f);
+	}
+	copy_tree(f.dir, copy);
+	unlink(fx_file(&f, base_of(1), ".log"));
+	expect_offline("missing between");
+	restore();
+	fx_open(&f);
+}
+
+/* Damage in a segment below the recovery point, which is not scanned, does not keep the log from being opened; who reads there is told. */
+static void test_damage_not_scanned(void **state)
+{
+	(void)state;
+	plain_log(4);
+	base_of(0);
+	keep();
+	diag_set_level(DIAG_ERROR - 1);
+	char *buf = malloc((size_t)f.m.end_position + 1);
+	for (int i = 0; i < 60; i++) {
+		restore();
+		size_t n;
+		free(slurp(fx_file(&f, base_of(1), ".log"), &n));
+		int64_t at = i % 2 ? (int64_t)below(n) : (int64_t)(n - 1 - below(200));
+		flip(fx_file(&f, base_of(1), ".log"), at, (char)(1 << below(8)));
+		f.recovery_point = base_of(3);
+		fx_open(&f);
+		check_ends(&f);
+		struct log_cursor *c = log_cursor_new(f.log);
+		int64_t from = f.m.position[base_of(1)], to = f.m.position[base_of(2)];
+		check_read(&f, c, 0, (size_t)from);
+		check_read(&f, c, to, (size_t)(f.m.end_position - to));
+		size_t errors = 0;
+		for (int64_t k = from; k < to; k += 50) {
+			ssize_t got = log_cursor_read(c, k, f.m.end_position, buf, 100, &f.err);
+			if (got < 0)
+				errors++;
+			else
+				assert_memory_equal(buf, f.m.view + k, (size_t)got);
+		}
+		assert_true(errors < 120);
+		log_cursor_free(c);
+		fx_lines(&f, CODEC_NONE, 5, 50);
+		check_ends(&f);
+		fx_crash(&f);
+		model_cut(&f.m, ends[end_count - 1].offset);
+		model_build(&f.m);
+	}
+	free(buf);
+	restore();
+	f.recovery_point = 0;
+	fx_open(&f);
+}
+
 /* A clean stop, but the row is lost: nothing is scanned, and all is as it was. */
 static void test_clean_without_a_row(void **state)
 {
@@ -994,6 +1097,8 @@ int main(void)
 		T(test_end_below_start),
 		T(test_in_parallel),
 		T(test_gaps),
+		T(test_gap_between_segments),
+		T(test_damage_not_scanned),
 		T(test_clean_without_a_row),
 		T(test_old_messages),
 	};

@@ -103,7 +103,8 @@ static void test_damaged_time_index(void **state)
 		spit(path, bytes, n);
 		bytes[at] ^= 4;
 		fx_open(&f);
-		assert_int_equal(ask(10000, -1, newest, f.m.leo), 0);
+		assert_int_equal(ask(10000, -1, newest + 10000, f.m.leo), 0);
+		assert_int_equal(ask(10000, -1, newest + 10001, f.m.leo), second);
 		log_free(f.log);
 		f.log = NULL;
 	}
