@@ -269,6 +269,26 @@ malformed:
 
 /* ---- whole batches ---- */
 
+/* Checks a record as record_decode does, and moves *p past it, where it is of the usual kind: not at the area's very end, a short timestamp delta, no headers. */
+static inline bool plain_record(const uint8_t **p, const uint8_t *end, int32_t *offset_delta, int32_t *value_len)
+{
+	const uint8_t *c = *p, *key, *value;
+	int32_t length, key_len;
+	uint64_t word, last;
+	if (end - c < 32 || !get_i32(&c, end, &length) || length < 1 || length > end - c || end - c < 16)
+		return false;
+	const uint8_t *stop = c + length;
+	memcpy(&word, c + 1, 8);
+	last = ~le64toh(word) & 0x8080808080808080; /* the last byte of the timestamp delta is one without its top bit */
+	if (!last)
+		return false;
+	c += 2 + ((unsigned)__builtin_ctzll(last) >> 3);
+	if (c >= stop || !get_i32(&c, stop, offset_delta) || !get_bytes(&c, stop, &key, &key_len) || !get_bytes(&c, stop, &value, value_len))
+		return false;
+	*p = stop;
+	return stop - c == 1 && *c == 0;
+}
+
 int batch_scan(const struct batch *b, const void *bytes, struct wr *scratch, uint32_t step, uint64_t *view_bytes,
 	       void (*mark)(void *arg, const struct batch_mark *m), void *arg, struct err *e)
 {
@@ -282,13 +302,24 @@ int batch_scan(const struct batch *b, const void *bytes, struct wr *scratch, uin
 	bool marks = mark && batch_codec(b) == CODEC_NONE && !batch_is_control(b);
 	uint64_t view = 0, next_mark = step ? step : 1; /* bytes of the area: never its first record */
 	record_iter_init(&it, b, area, n);
-	while ((r = record_next(&it, &rec, e)) > 0) {
-		if (marks && rec.at >= next_mark) {
-			mark(arg, &(struct batch_mark){.byte = BATCH_HEADER_BYTES + rec.at, .record = (uint32_t)(rec.offset - b->base_offset), .view_bytes = view});
-			next_mark = (uint64_t)rec.at + step;
+	for (;;) {
+		const uint8_t *at = it.p;
+		int32_t delta, value_len;
+		if (__builtin_expect(it.left && plain_record(&it.p, it.end, &delta, &value_len) && delta > it.last_delta && delta <= b->last_offset_delta, 1)) {
+			it.last_delta = delta;
+			it.left--;
+		} else {
+			it.p = at;
+			if ((r = record_next(&it, &rec, e)) <= 0)
+				break;
+			delta = (int32_t)it.last_delta;
+			value_len = rec.value_len;
 		}
-		if (rec.value)
-			view += (uint64_t)rec.value_len + 1;
+		if (marks && (uint64_t)(at - area) >= next_mark) {
+			mark(arg, &(struct batch_mark){.byte = BATCH_HEADER_BYTES + (uint32_t)(at - area), .record = (uint32_t)delta, .view_bytes = view});
+			next_mark = (uint64_t)(at - area) + step;
+		}
+		view += (uint64_t)(value_len + 1);
 	}
 	*view_bytes = batch_is_control(b) ? 0 : view;
 	return r;

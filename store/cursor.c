@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "store/io.h"
+#include "store/log_view.h"
 #include "store/scan.h"
 
 enum {
@@ -18,6 +19,7 @@ struct log_cursor {
 	int64_t position;          /* of the next byte to be given */
 	const uint8_t *p, *end;    /* records of the current batch still to be given: in scan's window, area or part */
 	uint32_t more_at, more_end; /* the batch's records behind `end`, in the .log (part only) */
+	uint32_t inside;           /* the byte of the batch at scan.at where the next records are, this far it was gone through without its header; 0 */
 	size_t given;              /* bytes of the first record's view that were given already */
 	size_t aim;                /* view bytes that this call will pass, skipped ones too: how much of a batch is worth reading */
 	struct wr area;            /* the decompressed records */
@@ -169,13 +171,25 @@ static bool has_records(const struct log_cursor *c)
 
 /* ---- going to a place ---- */
 
-/* The last entry that can be believed at or before the position. */
-static void find_entry(struct segment *s, int64_t position, struct view_entry *found)
+/* The last entry that can be believed at or before the position. *until: the byte of its batch up to which, by a later entry, the batch goes on at least and
+ * holds the views of the `n` bytes behind the position; 0: nothing is known of that. */
+static void find_entry(struct segment *s, int64_t position, size_t n, struct view_entry *found, uint32_t *until)
 {
+	uint32_t number;
+	struct view_entry later;
 	*found = (struct view_entry){s->first_position, s->base_offset, 0, 0};
+	*until = 0;
 	if (!s->view_ok)
 		return;
-	if (view_find_position(&s->view, position, found) >= 0)
+	int rc = view_find_position(&s->view, position, found, &number);
+	if (rc == 1 && found->byte_in_batch) {
+		uint32_t last = entries_count(&s->view.e) - 1;
+		uint32_t ahead = (uint32_t)(((uint64_t)(position - found->position) + n) / VIEW_STEP_BYTES) + 2;
+		if (ahead <= last - number && view_entry_at(&s->view, number + ahead, &later) == 1 && later.batch_position == found->batch_position &&
+		    later.position >= position + (int64_t)n)
+			*until = later.byte_in_batch;
+	}
+	if (rc >= 0)
 		return;
 	*found = (struct view_entry){s->first_position, s->base_offset, 0, 0};
 	for (uint32_t i = entries_count(&s->view.e); i-- > 0;) {
@@ -187,12 +201,27 @@ static void find_entry(struct segment *s, int64_t position, struct view_entry *f
 	}
 }
 
-/* Steps into the middle of an uncompressed batch, without reading all of it where its crc was seen to match. */
-static int enter_inside(struct log_cursor *c, const struct view_entry *entry, struct err *e)
+/* Stands at that byte of the batch at `position`, whose crc was seen to match; nothing of it is read yet. */
+static void stand_inside(struct log_cursor *c, uint32_t position, uint32_t byte, uint32_t end)
+{
+	c->p = c->end = c->part.data;
+	c->more_at = position + byte;
+	c->more_end = position + end;
+	c->given = 0;
+}
+
+/* Steps into the middle of an uncompressed batch, without reading all of it where its crc was seen to match, nor its header where that is known to go on `until`
+ * there. */
+static int enter_inside(struct log_cursor *c, const struct view_entry *entry, uint32_t until, struct err *e)
 {
 	struct batch b;
 	const uint8_t *bytes;
 	uint32_t position;
+	if (until && segment_is_verified(c->segment, entry->batch_position, until)) {
+		stand_inside(c, entry->batch_position, entry->byte_in_batch, until);
+		c->inside = until;
+		return 0;
+	}
 	size_t read_bytes = c->scan.read_bytes;
 	c->scan.read_bytes = BATCH_HEADER_BYTES;
 	int rc = scan_next_header(&c->scan, &b, &position, e);
@@ -202,10 +231,7 @@ static int enter_inside(struct log_cursor *c, const struct view_entry *entry, st
 	if (entry->byte_in_batch >= b.size_bytes)
 		return err_set(e, ERR_CORRUPT, "a view entry points out of its batch");
 	if (segment_is_verified(c->segment, position, b.size_bytes)) {
-		c->p = c->end = c->part.data;
-		c->more_at = position + entry->byte_in_batch;
-		c->more_end = position + b.size_bytes;
-		c->given = 0;
+		stand_inside(c, position, entry->byte_in_batch, b.size_bytes);
 		return 0;
 	}
 	c->scan.at = position;
@@ -241,6 +267,7 @@ static void scan_from(struct log_cursor *c, uint32_t at, size_t read_bytes)
 	scan_init(&c->scan, c->segment->fd, at, c->segment->size_bytes, read_bytes);
 	c->scan.window = window;
 	c->scan.cap = cap;
+	c->inside = 0;
 }
 
 static ssize_t copy(struct log_cursor *c, uint8_t *out, size_t n, struct err *e);
@@ -257,7 +284,8 @@ static int seek(struct log_cursor *c, int64_t position, size_t want, struct err 
 	if (rc < 0)
 		return rc;
 	struct view_entry entry;
-	find_entry(c->segment, position, &entry);
+	uint32_t until;
+	find_entry(c->segment, position, want, &entry, &until);
 	size_t read_bytes = want + want / 4;
 	scan_from(c, entry.batch_position, read_bytes < SMALL_READ_BYTES ? SMALL_READ_BYTES : read_bytes > LARGE_READ_BYTES ? LARGE_READ_BYTES : read_bytes);
 	if (entry.position > position)
@@ -265,7 +293,7 @@ static int seek(struct log_cursor *c, int64_t position, size_t want, struct err 
 			       position, entry.position);
 	c->position = entry.position;
 	c->aim = want + (size_t)(position - entry.position);
-	if (entry.byte_in_batch && (rc = enter_inside(c, &entry, e)) < 0)
+	if (entry.byte_in_batch && (rc = enter_inside(c, &entry, until, e)) < 0)
 		return rc;
 	/* the rest of the way by decoding */
 	uint8_t skipped[8192];
@@ -303,6 +331,11 @@ static int next_batch(struct log_cursor *c, struct err *e)
 	struct batch b;
 	const uint8_t *bytes;
 	uint32_t position;
+	if (c->inside) {
+		const struct view_entry entry = {.batch_position = c->scan.at, .byte_in_batch = c->inside};
+		c->inside = 0;
+		return enter_inside(c, &entry, 0, e);
+	}
 	if (c->scan.at >= c->scan.end)
 		c->scan.end = c->segment->size_bytes; /* it may have grown */
 	if (c->scan.at >= c->scan.end)
@@ -444,7 +477,8 @@ static bool first_of_batch(struct segment *s, struct view_entry *entry)
 /* The last entry at a batch's start that is not behind what is wanted. */
 static void entry_before(struct segment *s, const struct wanted *w, struct view_entry *found)
 {
-	int rc = !s->view_ok ? 0 : w->offset >= 0 ? view_find_offset(&s->view, w->offset, found) : view_find_position(&s->view, w->position, found);
+	uint32_t number;
+	int rc = !s->view_ok ? 0 : w->offset >= 0 ? view_find_offset(&s->view, w->offset, found) : view_find_position(&s->view, w->position, found, &number);
 	if (rc == 1 && (found->byte_in_batch == 0 || first_of_batch(s, found)))
 		return;
 	*found = (struct view_entry){s->first_position, s->base_offset, 0, 0};

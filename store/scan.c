@@ -24,7 +24,8 @@ static int fill(struct scan *s, size_t want, struct err *e)
 {
 	if (s->at >= s->from && s->at + want <= (size_t)s->from + s->have)
 		return 0;
-	size_t left = s->end - s->at, take = want > s->read_bytes ? want : s->read_bytes;
+	/* of large batches just one, with the next one's header: what is read of the next would have to be moved */
+	size_t left = s->end - s->at, take = want > s->read_bytes / 2 ? want + BATCH_HEADER_BYTES : s->read_bytes;
 	if (take > left)
 		take = left;
 	if (take > s->cap) {

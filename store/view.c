@@ -123,12 +123,35 @@ static int64_t key_at(const struct view *v, uint32_t i, bool by_offset)
 	return by_offset ? v->base_offset + be32_get(p + 8) : (int64_t)be64_get(p);
 }
 
-/* Damage may lead the search astray, but not past the check: the entry found and its right neighbour must be valid, in their places, and enclose
- * what is looked for. */
-static int find(const struct view *v, int64_t key, bool by_offset, struct view_entry *found)
+/* Keys grow so evenly with their numbers that a guess is mostly a page or two off, where halving would touch a page each step. Whatever damaged keys make of the
+ * guess, it only costs steps. */
+static uint32_t guess(const struct view *v, int64_t key, bool by_offset, uint32_t n)
 {
-	uint32_t n = entries_count(&v->e), lo = 0, hi = n;
-	struct view_entry next;
+	double first = (double)key_at(v, 0, by_offset), last = (double)key_at(v, n - 1, by_offset);
+	double part = ((double)key - first) / (last - first);
+	return part > 0 && part < 1 ? (uint32_t)(part * (n - 1)) : n / 2;
+}
+
+/* The number of the first entry behind `key`. */
+static uint32_t behind(const struct view *v, int64_t key, bool by_offset, uint32_t n)
+{
+	enum { EVEN = 64 };
+	uint32_t lo = 0, hi = n, stride = 8;
+	if (n > EVEN) {
+		uint32_t at = guess(v, key, by_offset, n);
+		/* strides that double away from the guess, until they enclose what is looked for */
+		if (key_at(v, at, by_offset) <= key) {
+			for (lo = at + 1; hi - lo > stride && key_at(v, lo + stride - 1, by_offset) <= key; stride *= 2)
+				lo += stride;
+			if (hi - lo > stride)
+				hi = lo + stride - 1;
+		} else {
+			for (hi = at; hi - lo > stride && key_at(v, hi - stride, by_offset) > key; stride *= 2)
+				hi -= stride;
+			if (hi - lo > stride)
+				lo = hi - stride + 1;
+		}
+	}
 	while (lo < hi) {
 		uint32_t mid = lo + (hi - lo) / 2;
 		if (key_at(v, mid, by_offset) <= key)
@@ -136,23 +159,34 @@ static int find(const struct view *v, int64_t key, bool by_offset, struct view_e
 		else
 			hi = mid;
 	}
+	return lo;
+}
+
+/* Damage may lead the search astray, but not past the check: the entry found and its right neighbour must be valid, in their places, and enclose
+ * what is looked for. */
+static int find(const struct view *v, int64_t key, bool by_offset, struct view_entry *found, uint32_t *number)
+{
+	uint32_t n = entries_count(&v->e), lo = behind(v, key, by_offset, n);
+	struct view_entry next;
 	if (lo < n && (view_entry_at(v, lo, &next) < 0 || (by_offset ? next.offset : next.position) <= key))
 		return ERR_CORRUPT;
 	if (lo == 0)
 		return 0;
 	if (view_entry_at(v, lo - 1, found) < 0 || (by_offset ? found->offset : found->position) > key)
 		return ERR_CORRUPT;
+	*number = lo - 1;
 	return 1;
 }
 
-int view_find_position(const struct view *v, int64_t position, struct view_entry *found)
+int view_find_position(const struct view *v, int64_t position, struct view_entry *found, uint32_t *number)
 {
-	return find(v, position, false, found);
+	return find(v, position, false, found, number);
 }
 
 int view_find_offset(const struct view *v, int64_t offset, struct view_entry *found)
 {
-	return find(v, offset, true, found);
+	uint32_t number;
+	return find(v, offset, true, found, &number);
 }
 
 /* A damaged entry does not say whether it is to go, and those before it may have to: it goes too. */

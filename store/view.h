@@ -39,8 +39,8 @@ int view_append(struct view *v, const struct view_entry *entry, struct err *e);
 /* All or none; readers see none before all. */
 int view_append_many(struct view *v, const struct view_entry *entry, uint32_t n, struct err *e);
 
-/* The last entry at or before the position / the offset. 1: found; 0: none; ERR_CORRUPT: an entry on the way fails its crc. */
-int view_find_position(const struct view *v, int64_t position, struct view_entry *found);
+/* The last entry at or before the position / the offset, and its number. 1: found; 0: none; ERR_CORRUPT: the entry, or the next, fails its crc. */
+int view_find_position(const struct view *v, int64_t position, struct view_entry *found, uint32_t *number);
 int view_find_offset(const struct view *v, int64_t offset, struct view_entry *found);
 int view_last(const struct view *v, struct view_entry *found);
 int view_entry_at(const struct view *v, uint32_t i, struct view_entry *found);

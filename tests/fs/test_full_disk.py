@@ -270,6 +270,7 @@ def test_retention_by_size_keeps_a_small_disk_going(mounts, disk):
         with open(path, "ab", buffering=0) as file:
             lines.write_all(file.fileno(), b"".join(lines.make_line("w", i + k, 1000) for k in range(200)))
         wait_until(lambda: os.statvfs(disk.path).f_bfree * os.statvfs(disk.path).f_frsize > 2 << 20)
+    wait_until(lambda: os.stat(path).st_blocks * 512 < 1_000_000 + 262144)  # nothing more goes, while it is read
     content = path.read_bytes()
     first = lines.parse(content.split(b"\n")[0])[1]
     assert lines.check(content, {"w": first}) == {"w": 20000} and first > 10000

@@ -173,12 +173,15 @@ static void assert_same(const struct view_entry *a, const struct view_entry *b)
 static bool check_find(const struct view *v, size_t n, bool by_offset, int64_t wanted, bool damaged)
 {
 	struct view_entry found;
-	int at = naive_find(n, by_offset, wanted), rc = by_offset ? view_find_offset(v, wanted, &found) : view_find_position(v, wanted, &found);
+	uint32_t number;
+	int at = naive_find(n, by_offset, wanted), rc = by_offset ? view_find_offset(v, wanted, &found) : view_find_position(v, wanted, &found, &number);
 	if (rc == ERR_CORRUPT && damaged)
 		return false;
 	assert_int_equal(rc, at >= 0);
-	if (rc == 1)
+	if (rc == 1) {
 		assert_same(&found, &model[at]);
+		assert_true(by_offset || number == (uint32_t)at);
+	}
 	return true;
 }
 
@@ -311,13 +314,14 @@ static void test_the_last_of_equal_positions_is_found(void **state)
 	static const struct view_entry entries[] = {{0, 42, 0, 0}, {100, 50, 1000, 0}, {100, 51, 2000, 0}, {100, 52, 3000, 0}, {200, 60, 4000, 0}};
 	struct view v;
 	struct view_entry found;
+	uint32_t number;
 	create(&v, 0, 0);
 	ok(view_append_many(&v, entries, 5, &e));
-	assert_int_equal(view_find_position(&v, 100, &found), 1);
+	assert_int_equal(view_find_position(&v, 100, &found, &number), 1);
 	assert_int_equal(found.offset, 52);
-	assert_int_equal(view_find_position(&v, 99, &found), 1);
+	assert_int_equal(view_find_position(&v, 99, &found, &number), 1);
 	assert_int_equal(found.offset, 42);
-	assert_int_equal(view_find_position(&v, -1, &found), 0);
+	assert_int_equal(view_find_position(&v, -1, &found, &number), 0);
 	assert_int_equal(view_find_offset(&v, 51, &found), 1);
 	assert_int_equal(found.batch_position, 2000);
 	assert_int_equal(view_find_offset(&v, 41, &found), 0);
