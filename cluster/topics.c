@@ -87,6 +87,15 @@ struct partition *topic_partition(struct topic *t, int32_t index)
 
 /* ---- the table ---- */
 
+bool topic_name_is_internal(const char *name)
+{
+	static const char *const names[] = {"__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
+
 static struct topic *topic_new(struct broker *b, const char *name, const char *id)
 {
 	struct topic *t = calloc(1, sizeof *t);
@@ -97,7 +106,7 @@ static struct topic *topic_new(struct broker *b, const char *name, const char *i
 	t->broker = b;
 	t->refs = 1;
 	t->serial = atomic_fetch_add(&b->next_serial, 1) + 1;
-	t->internal = strncmp(name, "__", 2) == 0;
+	t->internal = topic_name_is_internal(name);
 	t->created_ms = wall_now_ms();
 	snprintf(t->id, sizeof t->id, "%s", id);
 	pthread_mutex_init(&t->conf_lock, NULL);

@@ -26,7 +26,9 @@ void topic_unref(struct topic *t);
 const char *topic_name(const struct topic *t);
 int topic_serial(const struct topic *t);        /* a small number, unique in this process: for inode numbers */
 int32_t topic_partition_count(const struct topic *t);
-bool topic_is_internal(const struct topic *t);  /* "__..." of Kafka: not listed by the mount */
+bool topic_is_internal(const struct topic *t);
+/* Kafka's own, which the mount does not list. Any other name may begin with underscores. */
+bool topic_name_is_internal(const char *name);
 bool topic_is_deleted(const struct topic *t);
 int64_t topic_created_ms(const struct topic *t);
 void topic_id_text(const struct topic *t, char text[23]); /* base64url, 22 characters and NUL */

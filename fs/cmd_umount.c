@@ -13,6 +13,7 @@
 
 #include "fs/commands.h"
 #include "fs/mounts.h"
+#include "fs/probe.h"
 #include "store/clock.h"
 #include "store/dirs.h"
 #include "store/io.h"
@@ -109,20 +110,28 @@ struct daemon {
 	char data[PATH_MAX];
 };
 
-/* What the mount itself says of its daemon. */
-static int ask(const char *dir, struct daemon *d, struct err *e)
+/* What the mount itself says of its daemon. Result: an errno. */
+static int get_daemon(const char *dir, void *out)
 {
+	struct daemon *d = out;
 	char text[32];
 	ssize_t n = getxattr(dir, "user.spoolfs.pid", text, sizeof text - 1);
-	*d = (struct daemon){0};
 	if (n >= 0) {
 		text[n] = '\0';
 		d->pid = atoi(text);
 		n = getxattr(dir, "user.spoolfs.data", d->data, sizeof d->data - 1);
 	}
-	if (n >= 0 || errno == ENOTCONN || errno == ECONNABORTED)
-		return 0;
-	return err_sys(e, errno, "cannot ask %s for its daemon", dir);
+	return n < 0 ? errno : 0;
+}
+
+static int ask(const char *dir, struct daemon *d, int timeout_s, struct err *e)
+{
+	*d = (struct daemon){0};
+	timeout_s = timeout_s ? timeout_s : 1; /* 0: not to wait for the daemon's end, but it has to be asked */
+	int sys = probe(get_daemon, dir, d, sizeof *d, timeout_s < INT_MAX / 1000 ? timeout_s * 1000 : INT_MAX);
+	if (sys == -ETIMEDOUT)
+		return err_set(e, ERR_TIMED_OUT, "%s does not answer for %d s: its daemon is stopped or stuck; nothing was unmounted", dir, timeout_s);
+	return sys == 0 || sys == ENOTCONN || sys == ECONNABORTED ? 0 : err_sys(e, sys, "cannot ask %s for its daemon", dir);
 }
 
 /* The daemon has ended: its marker says whether all it had is on disk. Where DATA may not be looked into, nobody knows. */
@@ -176,7 +185,7 @@ static int run(const struct umount_args *a, struct err *e)
 		return err_set(e, ERR_INVALID, "%s is no mount point itself: it lies in the spoolfs mount %s", dir, m.inside);
 	if (!m.found)
 		return err_set(e, ERR_INVALID, "%s is not a spoolfs mount", dir);
-	rc = ask(dir, &daemon, e);
+	rc = ask(dir, &daemon, a->timeout_s, e);
 	if (rc < 0)
 		return rc;
 	if (!daemon.pid)

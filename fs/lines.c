@@ -7,7 +7,7 @@ enum { KEEP_BYTES = 64 << 10 }; /* memory that an empty line keeps for the next 
 
 static bool is_in_use(const struct line *l)
 {
-	return l->text.len || l->refused;
+	return l->text.len || l->refused || l->lost;
 }
 
 struct line *lines_find(struct line *list, uint64_t owner)
@@ -60,8 +60,10 @@ static size_t head_bytes(size_t n)
 
 void line_refuse(struct line *l, const char *text, size_t n)
 {
+	l->lost |= l->text.len > 0;
 	line_clear(l);
 	l->refused = true;
+	l->goes_on = text[n - 1] != '\n';
 	l->refused_bytes = n;
 	memcpy(l->refused_head, text, head_bytes(n));
 }

@@ -10,19 +10,26 @@
 #include <sys/statvfs.h>
 
 #include "fs/mounts.h"
+#include "fs/probe.h"
 #include "store/io.h"
+
+enum { ANSWER_MS = 1000 }; /* a daemon that does not answer for that long is alive all the same: stopped, or stuck */
+
+/* Not stat: that the kernel answers for a moment by itself, from what it remembers. */
+static int look(const char *path, void *out)
+{
+	struct statvfs v;
+	(void)out;
+	return statvfs(path, &v) ? errno : 0;
+}
 
 bool mount_is_live(const char *dir)
 {
 	struct mounts m;
-	struct statvfs v; /* not stat: that the kernel answers for a moment by itself, from what it remembers */
-	return mounts_look_up(dir, &m, NULL) == 0 && m.found && !statvfs(dir, &v);
-}
-
-static bool is_dead(const char *path)
-{
-	struct statvfs v;
-	return statvfs(path, &v) && (errno == ENOTCONN || errno == ECONNABORTED);
+	if (mounts_look_up(dir, &m, NULL) < 0 || !m.found)
+		return false;
+	int rc = probe(look, dir, NULL, 0, ANSWER_MS);
+	return rc == 0 || rc == -ETIMEDOUT;
 }
 
 /* A mount whose daemon was killed answers ENOTCONN, also to a new mount, until it is taken away. */
@@ -70,7 +77,11 @@ int mount_prepare(const char *dir, char **real_dir, struct err *e)
 {
 	char path[PATH_MAX];
 	struct mounts m;
-	int rc = is_dead(dir) ? detach_dead(dir, e) : 0;
+	int sys = probe(look, dir, NULL, 0, ANSWER_MS), rc = 0;
+	if (sys == -ETIMEDOUT)
+		return err_set(e, ERR_BUSY, "%s does not answer: it is, or lies in, a mount whose daemon is stopped or stuck", dir);
+	if (sys == ENOTCONN || sys == ECONNABORTED)
+		rc = detach_dead(dir, e);
 	if (rc == 0)
 		rc = make_or_check(dir, e);
 	if (rc == 0 && !realpath(dir, path))

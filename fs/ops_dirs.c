@@ -18,7 +18,7 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	struct err e = ERR_INIT;
 	struct topic *t;
 	struct node *n;
-	if (nodes_of(&o->nodes, parent)->kind != NODE_ROOT || node_name_is_reserved(name)) {
+	if (nodes_of(&o->nodes, parent)->kind != NODE_ROOT || node_name_is_reserved(name) || topic_name_is_internal(name)) {
 		fuse_reply_err(req, EPERM);
 		return;
 	}

@@ -288,15 +288,18 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t at, int whence, struct fuse_
 	struct node *n = nodes_of(&o->nodes, ino);
 	struct err e = ERR_INIT;
 	struct stat st;
-	(void)fi;
-	if (ops_attributes(o, n, &st, &e) < 0)
+	if (ops_attributes(o, n, &st, &e) < 0) {
 		ops_fail(req, "cannot stat", n->partition, &e);
-	else if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return;
+	}
+	const struct handle *h = handle_of(fi);
+	off_t end = st.st_size - (h->reader ? reader_moved_by(h->reader) : 0); /* where this handle meets the end */
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		fuse_reply_err(req, EINVAL);
-	else if (at < 0 || at >= st.st_size)
+	else if (at < 0 || at >= end)
 		fuse_reply_err(req, ENXIO);
 	else
-		fuse_reply_lseek(req, whence == SEEK_DATA ? at : st.st_size);
+		fuse_reply_lseek(req, whence == SEEK_DATA ? at : end);
 }
 
 /* ---- locks ---- */

@@ -383,6 +383,14 @@ static void move(struct reader *r, int64_t at, int64_t start)
 	r->furthest = at;
 }
 
+int64_t reader_moved_by(struct reader *r)
+{
+	pthread_mutex_lock(&r->lock);
+	int64_t by = r->moved ? r->shift : 0;
+	pthread_mutex_unlock(&r->lock);
+	return by;
+}
+
 /* The first READ decides what the handle's positions mean, or tail's next one. *newline: the answer is that. locks: the reader's. */
 static int begin(struct reader *r, fuse_req_t req, int64_t at, size_t *size, bool *newline, struct err *e)
 {

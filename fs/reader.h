@@ -54,6 +54,9 @@ struct reader *reader_new(struct readers *rs, struct partition *p, int64_t base)
 /* `gone` is called, maybe later and by another thread, when p is not used any more. No READ is under way. */
 void reader_free(struct reader *r, void (*gone)(void *arg), void *arg);
 
+/* How much lower the handle's positions are than those of its file: 0, but for a moved one. */
+int64_t reader_moved_by(struct reader *r);
+
 /* Answers a READ. Blocks on the disk, and on a block that is being filled. */
 void reader_read(struct reader *r, fuse_req_t req, int64_t at, size_t size);
 

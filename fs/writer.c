@@ -40,7 +40,7 @@ struct write_op {
 	_Atomic bool appending;   /* partition has, or had, the append: it may be taken back */
 	bool has_request, is_parked;
 	bool counted;             /* among the lot's unanswered; under its lock */
-	bool was_refused;         /* of a FLUSH: the line that ends here was too large */
+	bool was_refused;         /* of a FLUSH or FSYNC: a line was too large, part of which had been taken, or which ends here */
 	uint64_t owner;
 	size_t count;             /* of a WRITE: the bytes it takes */
 	struct line *line;        /* its text is in the set */
@@ -393,7 +393,9 @@ static int build_write(struct write_op *op, const char *text, size_t n)
 	struct line *line = w->lines ? lines_find(w->lines, op->owner) : NULL;
 	if (line && line_is_refused_again(line, text, n))
 		return too_large(op, NULL, text, n);
-	if (line && line->refused) {
+	if (line && line->refused && line->goes_on)
+		return too_large(op, line, text, n);
+	if (line && !line->text.len) {
 		line_clear(line);
 		line = NULL;
 	}
@@ -431,16 +433,26 @@ static int build_flush(struct write_op *op)
 {
 	struct line *line = lines_find(op->w->lines, op->owner);
 	int rc = add_gathered(op);
-	if (rc == 0 && line && line->refused) {
-		op->was_refused = true;
+	if (rc < 0 || !line)
+		return rc;
+	op->was_refused = line->refused || line->lost;
+	line->lost = false;
+	if (!line->text.len) {
 		line_clear(line);
-	} else if (rc == 0 && line) {
-		op->line = line;
-		rc = add_ended(op, line);
-		if (rc == ERR_TOO_LARGE)
-			line_clear(line);
+		return 0;
 	}
+	op->line = line;
+	rc = add_ended(op, line);
+	if (rc == ERR_TOO_LARGE)
+		line_clear(line);
 	return rc;
+}
+
+static int build_fsync(struct write_op *op)
+{
+	for (struct line *l = op->w->lines; l; l = l->next)
+		op->was_refused |= l->lost;
+	return add_gathered(op);
 }
 
 static const char lost[] = "the last lines of a closed file are lost: cannot append to";
@@ -471,6 +483,8 @@ static int build(struct write_op *op, const char *text, size_t n)
 		return build_write(op, text, n);
 	case OP_FLUSH:
 		return build_flush(op);
+	case OP_FSYNC:
+		return build_fsync(op);
 	case OP_END:
 		return build_end(op);
 	default:

@@ -94,7 +94,7 @@ int dir_lock_holder(const char *dir, struct dir_holder *holder, struct err *e)
 {
 	char path[PATH_BYTES];
 	snprintf(path, sizeof path, "%s/.lock", dir);
-	int fd = io_open(path, O_RDWR, 0);
+	int fd = io_open(path, O_RDONLY, 0);
 	if (fd == -ENOENT)
 		return 0;
 	if (fd < 0)

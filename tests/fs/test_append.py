@@ -264,9 +264,23 @@ def test_a_line_that_grows_over_the_limit_in_pieces_is_refused_whole(narrow):
         for _ in range(100):
             os.write(fd, b"y" * 100)
     assert failure.value.errno == errno.EMSGSIZE
+    for more in (b"y" * 100, b"y", b"the end of it\nand the beginning of", b" another\n"):
+        refused(errno.EMSGSIZE, os.write, fd, more)
     assert os.write(fd, b"next\n") == 5
-    os.close(fd)
-    assert narrow.read_bytes() == b"good\nnext\n", "no torn line"
+    refused(errno.EMSGSIZE, os.fsync, fd)
+    assert os.write(fd, b"last\n") == 5
+    refused(errno.EMSGSIZE, os.close, fd)
+    assert narrow.read_bytes() == b"good\nnext\nlast\n", "no torn line"
+
+
+def test_a_line_whose_beginning_was_taken_and_whose_end_was_refused_is_told_of(topic):
+    """The kernel cuts a write(2) of more than its limit into two, and tells nobody that the second failed."""
+    fd = appender(topic / "0")
+    assert 1 << 19 < os.write(fd, b"q" * (1 << 20) + b"\n") < 1 << 20
+    assert os.write(fd, b"next line\n") == 10
+    refused(errno.EMSGSIZE, os.fsync, fd)
+    refused(errno.EMSGSIZE, os.close, fd)
+    assert (topic / "0").read_bytes() == b"next line\n"
 
 
 def test_the_user_is_told_of_a_line_that_is_too_long(sh, narrow):

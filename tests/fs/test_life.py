@@ -217,6 +217,22 @@ def test_a_mount_point_that_is_made(mounts):
     assert mount.dir.is_dir()
 
 
+def test_a_stopped_daemon_hangs_nobody(mounts):
+    """It is alive: its directory is refused to others, and what would have to ask it says so."""
+    first = mounts()
+    (first.dir / "t").mkdir()
+    second = mounts(data=first.data, start=False)
+    first.daemon.signal(signal.SIGSTOP)
+    try:
+        assert str(first.daemon.pid) in second.refused()
+        for command in ("umount", "-t", "1"), ("mount", "-d", first.place / "other"):
+            asked = subprocess.run([first.program, *command, first.dir], stderr=subprocess.PIPE, text=True, timeout=60)
+            assert asked.returncode == 1 and "does not answer" in asked.stderr
+    finally:
+        first.daemon.signal(signal.SIGCONT)
+    assert (first.dir / "t").is_dir()
+
+
 def test_mount_points_that_are_refused(mounts, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").write_text("precious")

@@ -59,7 +59,7 @@ def test_a_name_that_kafka_refuses_is_einval(mount, name):
     assert os.listdir(mount.dir) == [] and [path for path in mount.data.iterdir() if path.is_dir()] == []
 
 
-@pytest.mark.parametrize("name", ["a", "A-b_c.d", "0", "-", "_x", "x" * 249, "a-0", "..."])
+@pytest.mark.parametrize("name", ["a", "A-b_c.d", "0", "-", "_x", "__x", "x" * 249, "a-0", "..."])
 def test_a_name_that_kafka_takes(mount, sh, name):
     os.mkdir(mount.dir / name)
     (mount.dir / name / "0").open("a").write("there\n")
@@ -86,7 +86,7 @@ def test_names_that_kafka_takes_for_the_same(mount):
     os.mkdir(mount.dir / "a-b")
 
 
-@pytest.mark.parametrize("name", [".groups", ".cluster", ".metrics"])
+@pytest.mark.parametrize("name", [".groups", ".cluster", ".metrics", "__consumer_offsets", "__transaction_state"])
 def test_names_that_the_mount_keeps_for_itself(mount, name):
     refused(errno.EPERM, os.mkdir, mount.dir / name)
 

@@ -261,6 +261,19 @@ def test_seek_to_data_and_holes(filled):
     os.close(fd)
 
 
+def test_a_handle_that_starts_at_the_log_start_has_its_own_end(topic, sh):
+    """fallocate -d goes from data to hole, and reads all of the one."""
+    sh("seq 10 >> 0; fallocate -p -o 0 -l 4 0", topic)
+    fd = os.open(topic / "0", os.O_RDWR | os.O_APPEND)
+    assert os.pread(fd, 100, 0) == b"".join(b"%d\n" % i for i in range(3, 11))
+    assert os.lseek(fd, 0, os.SEEK_HOLE) == 17
+    with pytest.raises(OSError) as failure:
+        os.lseek(fd, 17, os.SEEK_DATA)
+    assert failure.value.errno == errno.ENXIO
+    os.close(fd)
+    sh("timeout 10 fallocate -d 0", topic)
+
+
 def test_a_shared_mapping_is_refused(filled):
     """The kernel's pages of a file that grows would show NULs."""
     with open(filled[0], "rb") as file:
