@@ -83,7 +83,7 @@ check-units: $(units)
 # What Debian 12 has to have: to build, to run, and (deps-check) for the tests, which bring in a real Kafka to compare with.
 build_packages := gcc make libc6-dev libfuse3-dev fuse3 libzstd-dev liblz4-dev zlib1g-dev libsnappy-dev libisal-dev libjansson-dev uthash-dev
 check_packages := libcmocka-dev libasan8 libubsan1 libtsan2 python3 python3-pytest python3-pytest-timeout python3-hypothesis \
-	attr rsync procps psmisc iproute2 mandoc maven openjdk-17-jre-headless
+	attr rsync procps psmisc iproute2 xz-utils mandoc maven openjdk-17-jre-headless
 root := $(if $(filter-out 0,$(shell id -u)),sudo)
 install_packages = $(root) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 deps:

@@ -627,7 +627,7 @@ run("umount", mnt)
 
 def test_a_user_mounts_and_a_segment_may_not_be_read(mounts, spoolfs, sh):
     """All that root need not care for: fusermount3 mounts, unmounts and detaches, and files may be forbidden. In a
-    mount namespace with a /dev/fuse for all, as desktops have it."""
+    mount namespace with a /dev/fuse for all, as desktops have it, and the /etc/mtab that fusermount3 wants and the boot makes."""
     place = mounts.place
     place.chmod(0o755)
     for name in ("data", "mnt"):
@@ -637,6 +637,9 @@ def test_a_user_mounts_and_a_segment_may_not_be_read(mounts, spoolfs, sh):
     sh(f"""unshare -m bash -e -c '
         mount --make-rprivate /
         mknod {place}/fuse c 10 229 && chmod 666 {place}/fuse && mount --bind {place}/fuse /dev/fuse
+        if [ ! -e /etc/mtab ]; then
+            cp -a /etc {place}/etc && ln -s /proc/self/mounts {place}/etc/mtab && mount --bind {place}/etc /etc
+        fi
         setpriv --reuid=65534 --regid=65534 --clear-groups \
             {sys.executable} {place}/user.py {spoolfs} {place}/data {place}/mnt'
     """)
