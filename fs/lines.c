@@ -48,6 +48,7 @@ void lines_free(struct line *list)
 void line_clear(struct line *l)
 {
 	l->refused = false;
+	l->failed = 0;
 	if (l->text.cap > KEEP_BYTES)
 		wr_release(&l->text);
 	wr_clear(&l->text);

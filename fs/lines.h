@@ -22,6 +22,7 @@ struct line {
 	struct wr text;          /* the beginning; empty: this struct is free to be another owner's */
 	bool refused;            /* too large: the beginning was dropped */
 	bool goes_on;            /* the WRITE that was refused did not end it: what comes up to a newline belongs to it */
+	int failed;              /* the code with which the last WRITE that went on with it failed: it is not to be ended there */
 	bool lost;               /* what was dropped had been taken by earlier WRITEs: to be told at fsync and close */
 	size_t refused_bytes;    /* the WRITE that was refused: its size, */
 	char refused_head[64];   /* and its first bytes */

@@ -109,6 +109,7 @@ static void free_ops(struct write_op *op)
 
 void writers_settle(struct writers *ws)
 {
+	ws->stopping = true;
 	pthread_mutex_lock(&ws->lock);
 	while (ws->unanswered)
 		pthread_cond_wait(&ws->none, &ws->lock);
@@ -326,6 +327,7 @@ static int keep_piece(struct write_op *op, struct line *line, const char *text, 
 		}
 		return err_set(&op->err, ERR_NO_MEMORY, "no memory for an unfinished line");
 	}
+	line->failed = 0;
 	op->count = n;
 	return 0;
 }
@@ -441,6 +443,11 @@ static int build_flush(struct write_op *op)
 		line_clear(line);
 		return 0;
 	}
+	if (line->failed) { /* its end was not taken: the beginning alone was never meant */
+		rc = err_set(&op->err, line->failed, "the rest of a line could not be written, so its beginning is dropped");
+		line_clear(line);
+		return rc;
+	}
 	op->line = line;
 	rc = add_ended(op, line);
 	if (rc == ERR_TOO_LARGE)
@@ -457,14 +464,20 @@ static int build_fsync(struct write_op *op)
 
 static const char lost[] = "the last lines of a closed file are lost: cannot append to";
 
-/* One that cannot be appended must not cost the others. */
+/* One that cannot be appended must not cost the others. Of a file that is still open at the stop, unfinished lines are dropped: whoever writes them goes on to an error, and
+ * half of a line is no message. */
 static int build_end(struct write_op *op)
 {
+	struct writer *w = op->w;
 	if (add_gathered(op) < 0)
-		ops_explain(lost, op->w->p, &op->err);
-	for (struct line *l = op->w->lines; l; l = l->next)
-		if (l->text.len && add_ended(op, l) < 0)
-			ops_explain(lost, op->w->p, &op->err);
+		ops_explain(lost, w->p, &op->err);
+	for (struct line *l = w->lines; l; l = l->next) {
+		if (l->text.len && w->ws->stopping)
+			diag_notice("%s/%d: a file is still open, and the line of which %zu bytes were written is dropped", partition_topic_name(w->p), (int)partition_index(w->p),
+				    l->text.len);
+		else if (l->text.len && !l->failed && add_ended(op, l) < 0)
+			ops_explain(lost, w->p, &op->err);
+	}
 	op->err.code = 0;
 	return 0;
 }
@@ -507,8 +520,12 @@ static void apply(struct write_op *op)
 		wr_clear(&w->gathered);
 	if (op->takes_gathered)
 		w->late = op->kind == OP_GATHERED ? op->err.code : 0;
-	if (op->err.code)
+	if (op->err.code) {
+		struct line *l = op->kind == OP_WRITE ? lines_find(w->lines, op->owner) : NULL;
+		if (l && l->text.len)
+			l->failed = op->err.code;
 		return;
+	}
 	if (op->line)
 		line_clear(op->line);
 	if (op->rest_line) {

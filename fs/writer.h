@@ -57,6 +57,7 @@ struct writers { /* what all writers of a mount share */
 	unsigned unanswered;        /* operations that a request waits for */
 	struct timer timer;
 	_Atomic bool armed;
+	_Atomic bool stopping;      /* files that are closed from here on were not closed by those who have them open */
 };
 
 void writers_init(struct writers *ws, struct broker *b, const struct conf *conf);

@@ -158,6 +158,36 @@ def test_an_unfinished_line_is_refused_at_close(mount, disk):
     assert path.read_bytes() == b""
 
 
+def test_a_line_whose_end_was_refused_is_dropped_at_close(mount, disk):
+    """As from stdio, which writes pieces of its buffer's size: the beginning alone was never meant."""
+    path = mount.dir / "t" / "0"
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b"whole\nbeginning ")
+    disk.fill()
+    with pytest.raises(OSError) as failure:
+        os.write(fd, b"e" * 200_000 + b"nd\n")
+    assert failure.value.errno == errno.ENOSPC
+    disk.free()
+    with pytest.raises(OSError) as failure:
+        os.close(fd)
+    assert failure.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"whole\n"
+
+
+def test_a_line_whose_end_was_refused_goes_on_when_there_is_space(mount, disk):
+    path = mount.dir / "t" / "0"
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b"beginning ")
+    disk.fill()
+    end = b"e" * 200_000 + b"nd\n"
+    with pytest.raises(OSError):
+        os.write(fd, end)
+    disk.free()
+    assert os.write(fd, end) == len(end)
+    os.close(fd)
+    assert path.read_bytes() == b"beginning " + end
+
+
 def test_topics_partitions_and_properties_on_a_full_disk(mount, disk, sh):
     """Refused, or done whole; afterwards all works."""
     sh("echo x >> t/0", mount.dir)
