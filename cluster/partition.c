@@ -397,6 +397,11 @@ struct log_cursor *partition_cursor_new(struct partition *p)
 	return log_cursor_new(p->log);
 }
 
+void partition_cursor_rest(struct log_cursor *c)
+{
+	log_cursor_rest(c);
+}
+
 void partition_cursor_free(struct log_cursor *c)
 {
 	log_cursor_free(c);

@@ -110,6 +110,7 @@ void partition_flush(struct partition *p, struct flush *f);
 
 /* A cursor makes a sequence of reads cheap: it belongs to one reader at a time and holds segments open as needed. */
 struct log_cursor *partition_cursor_new(struct partition *p); /* NULL: no memory. p stays acquired until it is freed. */
+void partition_cursor_rest(struct log_cursor *c); /* it holds neither memory nor segments until it is read through again */
 void partition_cursor_free(struct log_cursor *c);
 
 /* Copies at most n bytes of the view from `position` on. Returns the count (0 at the visible end), ERR_OUT_OF_RANGE where position is below the log start, ERR_CORRUPT for a damaged batch

@@ -1,6 +1,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +126,9 @@ static void open_standard_files(void)
 		close(fd);
 }
 
+/* Memory of that size goes back to the system when it is freed: glibc's own threshold rises with what is used, and windows and blocks would stay for good. */
+enum { LARGE_BYTES = 256 << 10 };
+
 int main(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -134,6 +138,7 @@ int main(int argc, char **argv)
 		.help_filter = help_filter,
 	};
 	open_standard_files();
+	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
 	argp_err_exit_status = EXIT_USAGE;
 	const char *name = argc ? strrchr(argv[0], '/') : NULL;
 	name = name ? name + 1 : argc ? argv[0] : "spoolfs";

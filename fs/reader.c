@@ -235,16 +235,26 @@ static int lock_idle(struct readers *rs, struct reader *idle[], int n)
 	return count;
 }
 
-/* Idle readers lose their blocks, and of the spare ones go those that nobody needed since the last sweep. */
+/* Gives back what the cursors that are not in use hold. locks: the reader's. */
+static void rest(struct reader *r)
+{
+	for (int i = 0; i < r->cursors; i++)
+		partition_cursor_rest(r->cursor[i]);
+	if (r->ahead_cursor && !r->job_given)
+		partition_cursor_rest(r->ahead_cursor);
+}
+
+/* Idle readers lose their blocks and what their cursors hold, and of the spare ones go those that nobody needed since the last sweep. */
 static void sweep(struct timer *t, void *arg)
 {
 	(void)t;
 	struct readers *rs = arg;
 	struct block *unneeded = NULL;
-	struct reader *idle[16];
+	struct reader *idle[1024];
 	int n = lock_idle(rs, idle, sizeof idle / sizeof *idle);
 	for (int i = 0; i < n; i++) {
 		drop_all(idle[i]);
+		rest(idle[i]);
 		set_streaming(idle[i], false);
 		pthread_mutex_unlock(&idle[i]->lock);
 	}
@@ -342,7 +352,7 @@ static void read_ahead(struct pool_job *job)
 	r->job_given = false;
 	bool last = is_last(r);
 	if (!r->ending)
-		set_streaming(r, r->blocks > 0);
+		set_streaming(r, true);
 	pthread_mutex_unlock(&r->lock);
 	if (last)
 		finish(r);
@@ -455,6 +465,8 @@ static void note_served(struct reader *r, int64_t at, size_t size, size_t got)
 	r->run = got == size ? r->run + 1 : 0;
 	r->unit = size;
 	r->used = true;
+	if (r->run >= RUN && !r->link) /* with blocks ahead or not, its cursor's window has grown */
+		set_streaming(r, true);
 	if (r->furthest < at + (int64_t)got)
 		r->furthest = at + (int64_t)got;
 }

@@ -41,7 +41,7 @@ struct readers { /* what all readers of a mount share */
 	unsigned spares, least_spares; /* least: since the timer last fired */
 	unsigned ahead, ahead_max;  /* blocks that read ahead */
 	unsigned live;              /* readers, until their jobs are done too */
-	struct reader *streaming;   /* those with blocks */
+	struct reader *streaming;   /* those that have memory for reading one READ after the other */
 	struct timer timer;
 	_Atomic bool armed;
 };

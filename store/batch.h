@@ -175,7 +175,7 @@ struct batch_style {
 	int32_t base_sequence;
 };
 
-/* Appends to s one or more batches with a record a line of `text` (n bytes, each line ended by \n, which is not part of the value; the last
+/* Appends to s one or more batches (of 128 KiB, where the lines are not longer) with a record a line of `text` (n bytes, each line ended by \n, which is not part of the value; the last
  * byte must be \n, else ERR_INVALID), keyless, all with timestamp now_ms. Stops before the first line that would be too large: then returns
  * ERR_TOO_LARGE. In every case *taken bytes of text are whole lines in s. Sequences rise from the style's base from batch to batch. */
 int record_set_add_lines(struct record_set *s, const struct batch_style *style, const void *text, size_t n, int64_t now_ms,

@@ -6,6 +6,7 @@
 
 enum {
 	MARK_BYTES = 4096,
+	LINES_AREA_BYTES = 128 << 10, /* of lines one batch has that much: a reader holds, checks and unpacks it as a whole */
 	SCRATCH_KEEP_BYTES = 4 << 20, /* a set gives back what a batch took beyond this */
 };
 
@@ -230,6 +231,8 @@ int record_set_add_lines(struct record_set *s, const struct batch_style *style, 
 	while (p < end) {
 		struct draft d;
 		int r = draft_begin(&d, s, style, sequence, e);
+		if (!r && d.max_area > LINES_AREA_BYTES && memchr(p, '\n', (size_t)(end - p) < LINES_AREA_BYTES / 2 ? (size_t)(end - p) : LINES_AREA_BYTES / 2))
+			d.max_area = LINES_AREA_BYTES;
 		if (!r)
 			r = add_lines(&d, &p, end, e);
 		if (!r && !d.head.record_count) {

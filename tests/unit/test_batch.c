@@ -544,7 +544,10 @@ static void expect_reference(const struct record_set *s, const struct batch_styl
 		const struct batch_meta *m = &s->batch[i];
 		const uint8_t *bytes = s->bytes.data + m->at, *area;
 		size_t area_bytes;
-		reference_take(&f, text + at, n - at, area_max(style));
+		size_t limit = area_max(style), first = n - at < 65536 ? n - at : 65536;
+		if (limit > 131072 && memchr(text + at, '\n', first))
+			limit = 131072;
+		reference_take(&f, text + at, n - at, limit);
 		struct batch b = decoded(bytes, s->bytes.len - m->at);
 		struct batch want = {
 			.size_bytes = m->size_bytes, .crc = b.crc, .leader_epoch = -1, .last_offset_delta = (int32_t)f.count - 1, .record_count = (int32_t)f.count,
