@@ -317,33 +317,6 @@ static void state_row(void *arg, const struct partition_row *r)
 	partition_publish_known(p, &row);
 }
 
-/* Our own marker names the state checkpoint that was written with it; Kafka's, or one from before Kafka had the directory again, does not. */
-static uint32_t state_crc(const struct log_dir *d)
-{
-	char path[PATH_MAX], *text;
-	size_t n;
-	snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, d->path);
-	if (io_read_file(path, 1 << 30, &text, &n) < 0)
-		return 0;
-	uint32_t crc = crc32c(0, text, n);
-	free(text);
-	return crc;
-}
-
-static bool is_our_stop(const struct log_dir *d)
-{
-	char path[PATH_MAX], *text;
-	size_t n;
-	uint32_t crc = 0;
-	snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
-	if (io_read_file(path, 4096, &text, &n) < 0)
-		return false;
-	const char *at = strstr(text, "\"spoolfsState\":");
-	bool ours = at && sscanf(at, "\"spoolfsState\":%" SCNu32, &crc) == 1 && crc == state_crc(d);
-	free(text);
-	return ours;
-}
-
 /* Without a row a log starts at (0, 0): a row is durable before any segment goes. (Not where Kafka had the directory since: its topics have none.) */
 static bool starts_at_zero(void *arg, struct topic *t)
 {
@@ -374,7 +347,7 @@ static int load_checkpoints(struct loading *x, struct err *e)
 		diag_warning("%s; log starts are taken from the .view files instead", why.text);
 		x->d->starts_lost = true;
 	}
-	x->our_stop = x->d->clean && is_our_stop(x->d);
+	x->our_stop = x->d->clean && clean_stop_is_ours(x->d->path);
 	if (!x->d->starts_lost && (x->our_stop || !x->d->clean))
 		topics_list(x->b, NULL, starts_at_zero, x);
 	snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, x->d->path);
@@ -425,10 +398,9 @@ static bool load_topic(void *arg, struct topic *t)
 {
 	struct loading *x = arg;
 	struct err why = ERR_INIT;
-	mend_id(t);
 	bool adopted = t->adopted;
-	if (topic_load_properties(t, &why) < 0)
-		diag_error("topic %s: %s; defaults are in force for the rest", t->name, why.text);
+	topic_load_properties(t);
+	mend_id(t);
 	if (adopted && topic_adopt_property(t, "spoolfs.adopted", "true", &why) < 0)
 		diag_error("topic %s: %s", t->name, why.text);
 	for (int32_t i = 0; i < t->partition_count; i++)
@@ -441,7 +413,7 @@ static bool save_topic(void *arg, struct topic *t)
 {
 	struct loading *x = arg;
 	struct err why = ERR_INIT;
-	if (t->adopted && t->partition_count && t->partition[0]->dir && t->partition[0]->dir->foreign && topic_save_properties(t, &why) < 0)
+	if (t->adopted && !t->damaged && t->partition_count && t->partition[0]->dir && t->partition[0]->dir->foreign && topic_save_properties(t, &why) < 0)
 		x->rc = err_set(&x->err, why.code, "%s", why.text);
 	return true;
 }
@@ -539,15 +511,6 @@ static bool gather(void *arg, struct topic *t)
 	return true;
 }
 
-static int write_clean_marker(struct log_dir *d, struct err *e)
-{
-	char path[PATH_MAX], text[96];
-	snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
-	int n = snprintf(text, sizeof text, "{\"version\":0,\"brokerEpoch\":-1,\"spoolfsState\":%" PRIu32 "}", state_crc(d));
-	int sys = io_replace_file(path, text, (size_t)n, true);
-	return sys < 0 ? err_sys(e, sys, "cannot write %s", path) : 0;
-}
-
 int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct err *e)
 {
 	static const char *const names[] = {RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE};
@@ -567,7 +530,7 @@ int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct er
 		rc = partition_state_write(path, &r.state, e);
 	}
 	if (rc == 0 && clean)
-		rc = write_clean_marker(d, e);
+		rc = clean_stop_write(d->path, e);
 	pthread_mutex_unlock(&d->checkpoint_lock);
 	release_rows(&r);
 	return rc;

@@ -74,6 +74,7 @@ struct topic {
 	bool id_found;                  /* its id was lost in a partition.metadata, and found elsewhere */
 	bool internal;
 	bool adopted;                   /* Kafka made it: nothing is deleted until retention is configured here */
+	bool lost;                      /* its properties were lost: nothing is deleted but by a retention that is set for the topic itself */
 	_Atomic bool deleted;
 	int64_t created_ms;
 	_Atomic uint32_t refs;
@@ -82,6 +83,7 @@ struct topic {
 
 	pthread_mutex_t conf_lock;      /* conf, limits, owner, partitions' growth */
 	struct conf *conf;              /* NULL: the broker's topic_conf */
+	bool damaged;                   /* topic.properties is damaged or missing, and not replaced yet */
 	struct limits limits;
 	struct topic_owner owner;
 	struct partition **partition;   /* never shrinks; grown under conf_lock, read through partition_count */
@@ -166,7 +168,11 @@ void topic_default_owner(struct topic_owner *o);
 /* During the broker's open: finds or makes the topic of a partition directory. */
 struct topic *topics_load(struct broker *b, const char *name, const char *id);
 int topic_load_partition(struct topic *t, int32_t index, struct log_dir *dir, struct partition **out, struct err *e);
-int topic_load_properties(struct topic *t, struct err *e); /* once all its partitions are known */
+void topic_load_properties(struct topic *t); /* once all its partitions are known */
+/* Before its first partition is made: whose it is. owner NULL: the daemon's user. */
+int topic_init_owner(struct topic *t, const struct topic_owner *owner, struct err *e);
+/* Into the directory of partition 0 that is being made. */
+int topic_write_properties(struct topic *t, const char *partition_dir, struct err *e);
 int topic_adopt_property(struct topic *t, const char *name, const char *value, struct err *e);
 int topic_save_properties(struct topic *t, struct err *e);
 void topics_free_all(struct broker *b);

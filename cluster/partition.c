@@ -245,7 +245,7 @@ static int open_log(struct partition *p, struct err *e)
 	struct log_open o = {
 		.dir = path, .name = name, .cache = p->topic->broker->cache, .pool = p->topic->broker->pool, .limits = topic_limits(p->topic).log,
 		.row = p->known.trusted ? &row : NULL, .recovery_point = p->known.recovery_point, .start_offset = p->known.log_start,
-		.pair_offset = p->known.pair_offset, .pair_position = p->known.pair_position, .gaps = p->topic->adopted, .foreign = p->known.foreign, .clean = p->known.clean,
+		.pair_offset = p->known.pair_offset, .pair_position = p->known.pair_position, .gaps = p->topic->adopted || p->topic->lost, .foreign = p->known.foreign, .clean = p->known.clean,
 	};
 	struct log *l;
 	struct err why = ERR_INIT;

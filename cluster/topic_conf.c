@@ -1,6 +1,8 @@
 /*
- * Topic properties: what is set is kept in topic.properties in the directory of partition 0, replaced as a whole; values in force are copied into
- * struct limits for the hot path.
+ * Topic properties: what is set is kept in topic.properties (topic_file.h); values in force are copied into struct limits for the hot path.
+ *
+ * A topic whose properties are damaged or missing loses no message by that, and is opened to nobody: nothing is deleted from it, and its directory is for the daemon's
+ * user alone, until properties are written anew. From then on `spoolfs.lost` stands among them: what deletes messages must have been set for this topic itself.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -10,9 +12,9 @@
 #include <unistd.h>
 
 #include "cluster/model.h"
+#include "cluster/topic_file.h"
+#include "store/diag.h"
 #include "store/io.h"
-
-#define TOPIC_FILE "topic.properties"
 
 static bool check_gzip_level(const char *value, struct err *e)
 {
@@ -79,6 +81,8 @@ const struct conf_property cluster_properties[] = {
 	{.name = "spoolfs.dir.mode", .type = CONF_STRING, .scope = CONF_TOPIC, .hidden = true, .help = "permissions of the topic's directory, octal"},
 	{.name = "spoolfs.file.mode", .type = CONF_STRING, .scope = CONF_TOPIC, .hidden = true, .help = "permissions of the topic's partitions, octal"},
 	{.name = "spoolfs.gid", .type = CONF_INT, .scope = CONF_TOPIC, .hidden = true, .min = 0, .max = UINT32_MAX, .help = "group of the topic"},
+	{.name = "spoolfs.lost", .type = CONF_BOOL, .scope = CONF_TOPIC, .hidden = true, .preset = "false",
+	 .help = "the topic's properties were lost once: only retention that was set for it since deletes"},
 	{.name = "spoolfs.uid", .type = CONF_INT, .scope = CONF_TOPIC, .hidden = true, .min = 0, .max = UINT32_MAX, .help = "owner of the topic"},
 	{NULL},
 };
@@ -110,16 +114,17 @@ static void style_of(const struct conf *c, struct batch_style *s)
 	}
 }
 
-/* What Kafka made is not deleted by defaults: somebody has to have asked for it here, for the topic or in the broker's own configuration. */
+/* What Kafka made is not deleted by defaults: somebody has to have asked for it here, for the topic or in the broker's own configuration. Where the topic's own
+ * properties were lost, they may have said that nothing is to be deleted, whatever the broker's say. */
 static struct retention retention_of(struct topic *t, const struct conf *c)
 {
 	struct retention r = {conf_int(c, "retention.ms"), conf_int(c, "retention.bytes")};
 	if (t->internal)
 		return (struct retention){-1, -1};
-	if (t->adopted) {
-		if (!conf_is_set(c, "retention.ms", true))
+	if (t->adopted || t->lost) {
+		if (!conf_is_set(c, "retention.ms", !t->lost))
 			r.ms = -1;
-		if (!conf_is_set(c, "retention.bytes", true))
+		if (!conf_is_set(c, "retention.bytes", !t->lost))
 			r.bytes = -1;
 	}
 	return r;
@@ -203,23 +208,43 @@ static int file_path(struct topic *t, char path[PATH_MAX])
 	return 0;
 }
 
+/* A damaged file makes place for the new one, but stays beside it. locks: conf_lock. */
+static int keep_damaged(struct topic *t, const char *path, struct err *e)
+{
+	char kept[PATH_MAX];
+	snprintf(kept, sizeof kept, "%.*s/" TOPIC_FILE_KEPT, (int)(strrchr(path, '/') - path), path);
+	int sys = io_rename(path, kept);
+	if (sys < 0 && sys != -ENOENT)
+		return err_sys(e, sys, "cannot keep the damaged %s as %s", path, kept);
+	diag_notice("topic %s has properties again%s%s", t->name, sys == 0 ? "; what is left of those before is in " : "", sys == 0 ? kept : "");
+	return 0;
+}
+
+/* locks: conf_lock. */
 static int save(struct topic *t, const struct conf *c, struct err *e)
 {
 	char path[PATH_MAX];
-	struct wr text;
 	if (file_path(t, path) < 0)
 		return err_set(e, ERR_OFFLINE, "partition 0 of topic %s is in none of the log directories: its properties cannot be kept", t->name);
-	wr_init(&text, 0);
-	conf_print_set(c, &text, true);
-	int sys = text.failed ? -ENOMEM : io_replace_file(path, text.data, text.len, true);
-	wr_release(&text);
-	return sys < 0 ? err_sys(e, sys, "cannot write %s", path) : 0;
+	int rc = t->damaged ? keep_damaged(t, path, e) : 0;
+	if (rc == 0 && (rc = topic_file_save(path, c, e)) == 0)
+		t->damaged = false;
+	return rc;
 }
 
-/* A copy of the topic's own properties, to be changed and put in its place. locks: conf_lock. */
+static int put_owner(struct conf *c, const struct topic_owner *o, struct err *e);
+
+/* A copy of the topic's own properties, to be changed and put in its place. What was lost begins with what held since. locks: conf_lock. */
 static struct conf *own_copy(struct topic *t)
 {
-	return t->conf ? conf_copy(t->conf) : conf_new(conf_schema_of(t->broker->conf), t->broker->conf, CONF_TOPIC);
+	if (t->conf)
+		return conf_copy(t->conf);
+	struct conf *c = conf_new(conf_schema_of(t->broker->conf), t->broker->conf, CONF_TOPIC);
+	if (c && t->damaged && (conf_set(c, "spoolfs.lost", "true", NULL) < 0 || put_owner(c, &t->owner, NULL) < 0)) {
+		conf_free(c);
+		c = NULL;
+	}
+	return c;
 }
 
 /* locks: conf_lock. */
@@ -243,25 +268,64 @@ static void read_owner(struct topic *t, const struct conf *c)
 		o->file_mode = (mode_t)strtoul(conf_str(c, "spoolfs.file.mode"), NULL, 8) & 07777;
 }
 
-int topic_load_properties(struct topic *t, struct err *e)
+static int any_name(void *arg, const char *name, unsigned char type)
 {
-	char path[PATH_MAX];
-	struct stat st;
+	(void)arg;
+	(void)name;
+	(void)type;
+	return 1;
+}
+
+/* locks: conf_lock. */
+static int load_file(struct topic *t, struct err *e)
+{
+	char path[PATH_MAX], *dir;
+	struct conf *c = NULL;
+	int rc;
 	if (file_path(t, path) < 0)
-		return 0;
-	int sys = io_stat(path, &st);
-	if (sys == -ENOENT)
-		return 0;
-	if (sys < 0)
-		return err_sys(e, sys, "cannot look at %s", path);
-	pthread_mutex_lock(&t->conf_lock);
-	struct conf *c = own_copy(t);
-	int rc = c ? conf_load(c, path, e) : err_set(e, ERR_NO_MEMORY, "no memory for %s", path);
-	if (c) { /* with an error: what was read before it */
+		rc = err_set(e, ERR_NOT_FOUND, "partition 0, which keeps the properties, is in none of the log directories");
+	else if (!(c = own_copy(t)))
+		rc = err_set(e, ERR_NO_MEMORY, "no memory for %s", path);
+	else
+		rc = topic_file_load(path, c, e);
+	if (rc == 0) {
 		read_owner(t, c);
 		t->adopted = conf_bool(c, "spoolfs.adopted");
-		put_conf(t, c);
+		t->lost = conf_bool(c, "spoolfs.lost");
+	} else if (rc == ERR_NOT_FOUND && c && (dir = partition_path(t->partition[0]))) {
+		if (io_list(dir, any_name, NULL) == 0) /* nothing at all: making the topic got no further */
+			rc = topic_file_save(path, c, e);
+		free(dir);
 	}
+	if (rc == 0 && !conf_is_empty(c))
+		put_conf(t, c);
+	else
+		conf_free(c);
+	return rc;
+}
+
+void topic_load_properties(struct topic *t)
+{
+	struct err why = ERR_INIT;
+	pthread_mutex_lock(&t->conf_lock);
+	int rc = load_file(t, &why);
+	if (rc < 0 && !(rc == ERR_NOT_FOUND && t->adopted)) {
+		t->lost = t->damaged = true;
+		t->owner.dir_mode = 0700;
+		refresh(t);
+		if (!t->internal || rc != ERR_NOT_FOUND)
+			diag_error("topic %s: %s. Until that is set right nothing is deleted from the topic, and only the daemon's user may enter it: put the file back and mount again, "
+				   "or set the properties anew in %s/.config, retention.ms or retention.bytes above all", t->name, why.text, t->name);
+	}
+	pthread_mutex_unlock(&t->conf_lock);
+}
+
+int topic_write_properties(struct topic *t, const char *partition_dir, struct err *e)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof path, "%s/" TOPIC_FILE, partition_dir);
+	pthread_mutex_lock(&t->conf_lock);
+	int rc = topic_file_save(path, conf_of(t), e);
 	pthread_mutex_unlock(&t->conf_lock);
 	return rc;
 }
@@ -332,7 +396,12 @@ int topic_print_config(struct topic *t, struct wr *text)
 	const struct conf_property *const *row = conf_rows(conf_schema_of(t->broker->conf), &n);
 	if (t->conf)
 		conf_print_set(t->conf, text, false);
-	if (t->adopted && t->limits.retention.ms < 0 && t->limits.retention.bytes < 0)
+	if (t->damaged)
+		wr_printf(text, "# topic.properties, which keeps the properties of this topic, is damaged or missing (spoolfs verify says what is wrong): nothing is deleted, and only the daemon's user may enter. "
+				"Put the file back and mount again, or set the properties anew here\n");
+	else if (t->lost && !conf_is_set(c, "retention.ms", false) && !conf_is_set(c, "retention.bytes", false))
+		wr_printf(text, "# the properties of this topic were lost: nothing of it is deleted until retention.ms or retention.bytes is set here\n");
+	else if (t->adopted && t->limits.retention.ms < 0 && t->limits.retention.bytes < 0)
 		wr_printf(text, "# Kafka made this topic: nothing of it is deleted until retention.ms or retention.bytes is set here\n");
 	wr_printf(text, "# in force, not set here (append name=value to set, name= to take back):\n");
 	for (size_t i = 0; i < n; i++) {
@@ -378,6 +447,23 @@ static int put_owner(struct conf *c, const struct topic_owner *o, struct err *e)
 	if (rc == 0)
 		rc = conf_set(c, "spoolfs.file.mode", o->file_mode == usual.file_mode ? NULL : file, e);
 	return rc;
+}
+
+int topic_init_owner(struct topic *t, const struct topic_owner *owner, struct err *e)
+{
+	if (!owner || !memcmp(owner, &t->owner, sizeof *owner))
+		return 0;
+	struct conf *c = own_copy(t);
+	int rc = c ? put_owner(c, owner, e) : err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	if (rc < 0) {
+		conf_free(c);
+		return rc;
+	}
+	pthread_mutex_lock(&t->conf_lock);
+	t->owner = *owner;
+	put_conf(t, c);
+	pthread_mutex_unlock(&t->conf_lock);
+	return 0;
 }
 
 int topic_set_owner(struct topic *t, const struct topic_owner *o, struct err *e)

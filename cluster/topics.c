@@ -269,7 +269,10 @@ static int make_partition(struct topic *t, int32_t index, struct err *e)
 	int sys = io_mkdir(path, 0755);
 	if (sys < 0)
 		return err_sys(e, sys, "cannot make %s", path);
-	int rc = partition_metadata_write(path, t->id, e);
+	/* the properties first: where there is anything, they must be there */
+	int rc = index == 0 ? topic_write_properties(t, path, e) : 0;
+	if (rc == 0)
+		rc = partition_metadata_write(path, t->id, e);
 	if (rc == 0)
 		rc = add_slot(t, index, dir, &p, e);
 	if (rc < 0) {
@@ -364,10 +367,10 @@ int topics_create(struct broker *b, const char *name, int32_t partitions, const 
 	uuid_text_new(id);
 	if (rc == 0 && !(t = topic_new(b, name, id)))
 		rc = err_set(e, ERR_NO_MEMORY, "no memory for a topic");
+	if (rc == 0)
+		rc = topic_init_owner(t, owner, e);
 	for (int32_t i = 0; i < partitions && rc == 0; i++)
 		rc = make_partition(t, i, e);
-	if (rc == 0 && owner)
-		rc = topic_set_owner(t, owner, e);
 	if (rc == 0)
 		rc = sync_dirs(b, e);
 	if (rc == 0) {

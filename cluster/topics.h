@@ -2,7 +2,7 @@
  * topics: the table of topics: create, find, list, configure, add partitions, delete.
  *
  * A topic is reference-counted: a handle that outlives its deletion still holds a struct topic, whose partitions then answer ERR_DELETED. Its
- * properties are kept in `topic.properties` in the directory of its partition 0; the mount's owner and modes are among them. A name is
+ * properties are kept in `topic.properties` (topic_file.h) in the directory of its partition 0; the mount's owner and modes are among them. A name is
  * refused as Kafka would: empty, "." or "..", over 249 bytes, anything but [a-zA-Z0-9._-]; also names that differ from an existing one
  * only by '.' against '_'.
  *

@@ -25,6 +25,9 @@ struct log_dir {
 	size_t count, cap;
 	struct partition_row *states;   /* owned: rows of the partition-state-checkpoint, pointed at by the partitions */
 	size_t state_count, state_cap;
+	const struct conf_schema *schema; /* borrowed */
+	bool ours;                      /* spoolfs has written in it */
+	bool starts_at_zero;            /* a partition without a row starts at (0, 0); not where Kafka may have had it since */
 	struct faults faults, notes;
 	bool failed;                    /* no memory */
 };
@@ -37,6 +40,7 @@ struct verify {
 	uint64_t total_bytes;
 	_Atomic uint64_t done_bytes;
 	struct progress progress;
+	struct conf_schema *schema;
 	bool unreadable;
 };
 
@@ -185,6 +189,7 @@ static void load_checkpoints(struct log_dir *d)
 	int rc = view_start_load(path, take_start, d, &why);
 	if (rc < 0 && rc != ERR_NOT_FOUND)
 		fault(&d->faults, path, "%s", why.text);
+	bool starts = rc == 0;
 	rc = dir_meta_load(d->path, &meta, &why);
 	if (rc < 0 && (rc != ERR_NOT_FOUND || d->count))
 		fault(&d->faults, d->path, "%s", why.text);
@@ -192,10 +197,13 @@ static void load_checkpoints(struct log_dir *d)
 	rc = partition_state_load(path, &same_boot, take_state, d, &why);
 	if (rc < 0 && rc != ERR_NOT_FOUND)
 		fault(&d->faults, path, "%s", why.text);
+	d->ours = starts || rc != ERR_NOT_FOUND;
 	/* after an unclean stop it may be older than the logs */
 	snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
-	for (size_t i = 0; i < d->state_count && io_stat(path, &st) == 0; i++)
+	bool clean = io_stat(path, &st) == 0;
+	for (size_t i = 0; i < d->state_count && clean; i++)
 		find_partition(d, d->states[i].topic, d->states[i].partition)->state = &d->states[i];
+	d->starts_at_zero = starts && (!clean || clean_stop_is_ours(d->path));
 }
 
 static int load_dir(struct log_dir *d, struct err *e)
@@ -208,6 +216,11 @@ static int load_dir(struct log_dir *d, struct err *e)
 	if (d->count)
 		qsort(d->partition, d->count, sizeof *d->partition, by_name);
 	load_checkpoints(d);
+	for (size_t i = 0; i < d->count; i++) {
+		d->partition[i].schema = d->schema;
+		d->partition[i].ours = d->ours;
+		d->partition[i].starts_at_zero = d->starts_at_zero;
+	}
 	return d->failed ? err_set(e, ERR_NO_MEMORY, "no memory for %s", d->path) : 0;
 }
 
@@ -324,8 +337,12 @@ static int check_unused(const struct verify *v, struct err *e)
 static int verify_run(struct verify *v, size_t *faults, struct err *e)
 {
 	int rc = check_unused(v, e);
-	for (size_t i = 0; i < v->dir_count && rc == 0; i++)
+	if (rc == 0 && !(v->schema = commands_schema()))
+		rc = err_set(e, ERR_NO_MEMORY, "no memory");
+	for (size_t i = 0; i < v->dir_count && rc == 0; i++) {
+		v->dir[i].schema = v->schema;
 		rc = load_dir(&v->dir[i], e);
+	}
 	for (size_t i = 0; i < v->dir_count && rc == 0; i++)
 		for (size_t k = 0; k < v->dir[i].count; k++) {
 			struct err why = ERR_INIT;
@@ -354,6 +371,7 @@ static void verify_release(struct verify *v)
 		faults_release(&d->faults);
 		faults_release(&d->notes);
 	}
+	conf_schema_free(v->schema);
 	free(v->segment);
 	free(v->dir);
 }

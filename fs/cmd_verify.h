@@ -20,6 +20,7 @@
 #include "store/batch.h"
 #include "store/buf.h"
 #include "store/checkpoint.h"
+#include "store/conf.h"
 #include "store/epochs.h"
 #include "store/log.h"
 
@@ -81,7 +82,12 @@ struct partition_check {
 	struct epochs epochs;
 	bool epochs_known;
 	bool compacted;              /* gaps between offsets are no fault */
+	bool any;                    /* there is something in the directory */
 	int64_t log_start;
+	/* of the log directory: */
+	const struct conf_schema *schema; /* of topic.properties; borrowed */
+	bool ours;                   /* spoolfs has written in it */
+	bool starts_at_zero;         /* a partition without a row starts at (0, 0) */
 	/* from the log directory's checkpoints; -1: no row there */
 	int64_t recovery_point, high_watermark;
 	int64_t pair_offset, pair_position;

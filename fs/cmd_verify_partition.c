@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cluster/topic_file.h"
+#include "cluster/topics.h"
 #include "fs/cmd_verify.h"
 #include "store/dirs.h"
 #include "store/io.h"
@@ -63,7 +65,7 @@ static bool has_suffix(const char *name, const char *suffix)
 
 static bool is_known(const char *name)
 {
-	static const char *const names[] = {"leader-epoch-checkpoint", "partition.metadata", "topic.properties", "quorum-state"};
+	static const char *const names[] = {"leader-epoch-checkpoint", "partition.metadata", TOPIC_FILE, "quorum-state"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(name, names[i]))
 			return true;
@@ -95,7 +97,9 @@ static void note_name(struct partition_check *p, const char *name)
 				fault(&p->notes, path, "%s", suffixes[i].left_over);
 			return;
 		}
-	if (!is_known(name))
+	if (!strcmp(name, TOPIC_FILE_KEPT))
+		fault(&p->notes, path, "properties that were damaged, kept when new ones were set");
+	else if (!is_known(name))
 		fault(&p->notes, path, "not a file of spoolfs or Kafka");
 }
 
@@ -149,6 +153,7 @@ static void load_aborted(struct partition_check *p, int64_t base)
 static int take_name(void *arg, const char *name, unsigned char type)
 {
 	struct partition_check *p = arg;
+	p->any = true;
 	note_name(p, name);
 	if (type != DT_REG || strspn(name, "0123456789") != BASE_DIGITS)
 		return 0;
@@ -195,6 +200,19 @@ static void load_metadata(struct partition_check *p)
 		p->pair_offset = p->pair_position = -1;
 }
 
+/* What is set for the topic. Kafka's topics have no such file, nor need those that Kafka made to itself. */
+static void check_properties(struct partition_check *p)
+{
+	char path[PATH_MAX];
+	struct err why = ERR_INIT;
+	struct conf *c = conf_new(p->schema, NULL, CONF_TOPIC);
+	snprintf(path, sizeof path, "%s/" TOPIC_FILE, p->dir);
+	int rc = c ? topic_file_load(path, c, &why) : err_set(&why, ERR_NO_MEMORY, "no memory to check it");
+	if (rc < 0 && (rc != ERR_NOT_FOUND || (p->ours && p->any && !topic_name_is_internal(p->topic))))
+		fault(&p->faults, path, "%s", why.text);
+	conf_free(c);
+}
+
 int verify_partition_load(struct partition_check *p, struct err *e)
 {
 	epochs_init(&p->epochs);
@@ -218,10 +236,18 @@ int verify_partition_load(struct partition_check *p, struct err *e)
 	}
 	load_metadata(p);
 	load_epochs(p);
+	if (p->partition == 0)
+		check_properties(p);
 	const struct segment_check *last = p->segment_count ? &p->segment[p->segment_count - 1] : NULL;
 	/* Kafka may have had the directory since, and stopped cleanly too */
 	if (p->state && last && (p->state->active_base != last->base_offset || p->state->active_bytes != last->size_bytes))
 		p->state = NULL;
+	if (p->pair_offset < 0 && p->state && !strcmp(p->state->topic_id, p->topic_id)) {
+		p->pair_offset = p->state->start_offset;
+		p->pair_position = p->state->start_position;
+	}
+	if (p->pair_offset < 0 && p->starts_at_zero)
+		p->pair_offset = p->pair_position = 0;
 	if (p->pair_offset > p->log_start)
 		p->log_start = p->pair_offset;
 	if (p->segment_count && p->log_start < p->segment[0].base_offset && p->pair_offset < 0)

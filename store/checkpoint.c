@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -256,4 +257,41 @@ int partition_state_write(const char *path, struct checkpoint_rows *r, struct er
 	boot_id(id);
 	snprintf(head, sizeof head, "version %d\nboot %s\n", CHECKPOINT_VERSION, id);
 	return write_rows(path, head, r, true, e);
+}
+
+/* ---- the marker of a clean stop ---- */
+
+static uint32_t state_crc(const char *dir)
+{
+	char path[PATH_MAX], *text;
+	size_t n;
+	snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, dir);
+	if (io_read_file(path, 1 << 30, &text, &n) < 0)
+		return 0;
+	uint32_t crc = crc32c(0, text, n);
+	free(text);
+	return crc;
+}
+
+int clean_stop_write(const char *dir, struct err *e)
+{
+	char path[PATH_MAX], text[96];
+	snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, dir);
+	int n = snprintf(text, sizeof text, "{\"version\":0,\"brokerEpoch\":-1,\"spoolfsState\":%" PRIu32 "}", state_crc(dir));
+	int sys = io_replace_file(path, text, (size_t)n, true);
+	return sys < 0 ? err_sys(e, sys, "cannot write %s", path) : 0;
+}
+
+bool clean_stop_is_ours(const char *dir)
+{
+	char path[PATH_MAX], *text;
+	size_t n;
+	uint32_t crc = 0;
+	snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, dir);
+	if (io_read_file(path, 4096, &text, &n) < 0)
+		return false;
+	const char *at = strstr(text, "\"spoolfsState\":");
+	bool ours = at && sscanf(at, "\"spoolfsState\":%" SCNu32, &crc) == 1 && crc == state_crc(dir);
+	free(text);
+	return ours;
 }

@@ -85,4 +85,10 @@ int partition_state_load(const char *path, bool *same_boot, partition_row_fn fn,
 void partition_state_add(struct checkpoint_rows *r, const struct partition_row *row);
 int partition_state_write(const char *path, struct checkpoint_rows *r, struct err *e);
 
+/* ---- the marker of a clean stop ---- */
+
+/* Ours names the state checkpoint that was written with it; Kafka's, or one from before Kafka had the directory again, does not. */
+int clean_stop_write(const char *dir, struct err *e);
+bool clean_stop_is_ours(const char *dir);
+
 #endif

@@ -662,6 +662,19 @@ static char *next_line(char **at, int *lines)
 	return line;
 }
 
+int conf_load_text(struct conf *c, char *text, const char *path, struct err *e)
+{
+	char *at = text, *line;
+	int r = 0, lines = 0, first = 1;
+	while (!r && (line = next_line(&at, &lines))) {
+		r = set_line(c, line, e);
+		if (r)
+			err_context(e, "%s, line %d", path, first);
+		first = lines + 1;
+	}
+	return r;
+}
+
 int conf_load(struct conf *c, const char *path, struct err *e)
 {
 	char *text;
@@ -669,21 +682,14 @@ int conf_load(struct conf *c, const char *path, struct err *e)
 	int r = io_read_file(path, MAX_FILE_BYTES, &text, &n);
 	if (r < 0)
 		return err_sys(e, r, "cannot read %s", path);
-	if (memchr(text, '\0', n)) {
-		r = err_set(e, ERR_INVALID, "%s: not a text file", path);
-		goto done;
-	}
-	char *at = text, *line;
-	int lines = 0, first = 1;
-	while (!r && (line = next_line(&at, &lines))) {
-		r = set_line(c, line, e);
-		if (r)
-			err_context(e, "%s, line %d", path, first);
-		first = lines + 1;
-	}
-done:
+	r = memchr(text, '\0', n) ? err_set(e, ERR_INVALID, "%s: not a text file", path) : conf_load_text(c, text, path, e);
 	free(text);
 	return r;
+}
+
+bool conf_is_empty(const struct conf *c)
+{
+	return c->n == 0;
 }
 
 void conf_print_set(const struct conf *c, struct wr *text, bool hidden_too)

@@ -71,6 +71,9 @@ int conf_set_line(struct conf *c, const char *line, struct err *e);
 /* A Java properties file: key=value or key: value, comments, trailing \ joins lines, escapes but for \u. The sentence says file
  * and line. What stood before the line that failed stays set. */
 int conf_load(struct conf *c, const char *path, struct err *e);
+/* The same of a text in memory, which is changed; path is for the sentence. */
+int conf_load_text(struct conf *c, char *text, const char *path, struct err *e);
+bool conf_is_empty(const struct conf *c); /* it sets nothing itself */
 
 /* The value in force: its own, else the parent's (by broker_name there), else the default. In each, the row itself comes before the
  * coarser ones that name it in `finer`; a negative number is not scaled (-1 is "no limit" in any unit). The name must be in the

@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lib import lines
-from lib.mounting import MountFailed, is_mounted
+from lib.mounting import MountFailed, is_mounted, wait_until
 
 WRITER = Path(lines.__file__)
 
@@ -230,6 +231,119 @@ def test_where_the_log_starts_is_kept_twice(filled):
             path.write_bytes(content)
         mount.start()
         filled.check_still_works()
+
+
+# What is set for a topic
+
+def one_letter(path):
+    path.write_bytes(path.read_bytes().replace(b"retention", b"retentjon"))
+
+
+def a_directory(path):
+    path.unlink()
+    path.mkdir()
+
+
+def by_hand_and_wrong(path):
+    path.write_text("retention.ms=-1\nretentyon.bytes=-1\n")
+
+
+SWIFT = ("log.retention.ms=300", "log.retention.check.interval.ms=50", "log.segment.delete.delay.ms=0")
+
+
+def wait_for_retention(mount):
+    """Until what is old enough is gone from another topic."""
+    (mount.dir / "other").mkdir(exist_ok=True)
+    other = mount.dir / "other" / "0"
+    with open(other, "ab") as file:
+        file.write(b"old\n")
+    wait_until(lambda: other.read_bytes() == b"", what="retention has come by")
+
+
+@pytest.mark.parametrize("damage", [remove, empty, halve, lose_a_byte, garbage, zeros, one_letter, junk_behind, a_directory, by_hand_and_wrong], ids=lambda damage: damage.__name__)
+def test_lost_properties_cost_no_message_and_open_nothing(mounts, sh, damage):
+    """Nothing is deleted by defaults and nobody is let in by defaults where it is not known what had been set."""
+    mount = mounts(*SWIFT)
+    topic = mount.dir / "keep"
+    sh("mkdir keep; echo retention.ms=-1 >> keep/.config; chmod 700 keep; seq 1000 >> keep/0; touch keep/1; seq 1000 >> keep/1", mount.dir)
+    everything = (topic / "0").read_bytes()
+    mount.umount()
+    file = mount.data / "keep-0" / "topic.properties"
+    damage(file)
+    there = file.exists()
+    left = file.read_bytes() if file.is_file() else None
+    verified = subprocess.run([mount.program, "verify", mount.data], capture_output=True, text=True)
+    assert verified.returncode == 1 and f"{file}" in verified.stdout, verified.stdout
+    mount.expect(f"topic keep: {file}")
+    mount.start()
+    assert str(file) in mount.messages() and ".config" in mount.messages()
+    wait_for_retention(mount)
+    assert stat.S_IMODE(topic.stat().st_mode) == 0o700 and topic.stat().st_uid == os.geteuid()
+    assert (topic / "0").read_bytes() == (topic / "1").read_bytes() == everything
+    assert "damaged or missing" in (topic / ".config").read_text()
+    assert (file.read_bytes() if file.is_file() else None) == left, "looking changes nothing"
+    # one property is set: it holds, and still nothing is deleted
+    sh("echo segment.bytes=16384 >> .config", topic)
+    if there:
+        kept = file.with_name("topic.properties.damaged")
+        assert left is None or kept.read_bytes() == left
+    mount.remount()
+    assert "segment.bytes=16384" in (topic / ".config").read_text()
+    assert "retention.ms or retention.bytes is set here" in (topic / ".config").read_text()
+    wait_for_retention(mount)
+    assert stat.S_IMODE(topic.stat().st_mode) == 0o700
+    assert (topic / "0").read_bytes() == (topic / "1").read_bytes() == everything
+    # normal life
+    sh("chmod 750 .; echo retention.ms=100 >> .config", topic)
+    assert "retention.bytes is set here" not in (topic / ".config").read_text()
+    wait_until(lambda: (topic / "0").read_bytes() == (topic / "1").read_bytes() == b"")
+    mount.remount()
+    assert stat.S_IMODE(topic.stat().st_mode) == 0o750
+    mount.umount()
+    if damage is a_directory:
+        kept.rmdir()
+    assert subprocess.run([mount.program, "verify", mount.data], capture_output=True).returncode == 0
+
+
+def test_a_damaged_file_of_properties_can_be_put_back(mounts, sh):
+    mount = mounts()
+    sh("mkdir t; echo retention.ms=-1 >> t/.config; chmod 711 t; echo a >> t/0", mount.dir)
+    mount.umount()
+    file = mount.data / "t-0" / "topic.properties"
+    good = file.read_bytes()
+    mount.expect(str(file))
+    flip(file)
+    mount.start()
+    mount.umount()
+    file.write_bytes(good)
+    mount.start()
+    assert "retention.ms=-1" in (mount.dir / "t" / ".config").read_text().splitlines()
+    assert "#" not in (mount.dir / "t" / ".config").read_text().splitlines()[0]
+    assert stat.S_IMODE((mount.dir / "t").stat().st_mode) == 0o711
+
+
+def test_properties_edited_by_hand_hold(mounts, sh):
+    mount = mounts()
+    sh("mkdir t; echo a >> t/0", mount.dir)
+    mount.umount()
+    (mount.data / "t-0" / "topic.properties").write_text("retention.ms = 7\n")
+    mount.start()
+    assert "retention.ms=7" in (mount.dir / "t" / ".config").read_text().splitlines()
+
+
+def test_the_properties_go_with_their_partition(mounts, sh):
+    """Without partition 0 nobody knows what was set for the others."""
+    mount = mounts(*SWIFT, "num.partitions=2")
+    sh("mkdir t; echo retention.ms=-1 >> t/.config; seq 100 >> t/1", mount.dir)
+    mount.umount()
+    shutil.rmtree(mount.data / "t-0")
+    mount.expect("topic t: partition 0")
+    mount.start()
+    wait_for_retention(mount)
+    assert stat.S_IMODE((mount.dir / "t").stat().st_mode) == 0o700
+    assert (mount.dir / "t" / "1").read_bytes().count(b"\n") == 100
+    mount.expect("its properties cannot be kept")
+    refused(errno.EIO, lambda: os.write(os.open(mount.dir / "t" / ".config", os.O_WRONLY | os.O_APPEND), b"retention.ms=1\n"))
 
 
 # The log itself

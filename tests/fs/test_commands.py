@@ -842,7 +842,30 @@ def another_size(data):
     return ["says that its file has"]
 
 
-@pytest.mark.parametrize("damage", [flip_in_view(20), flip_in_view(40), flip_in_view(31), torn_view, entries_of_another_view, another_first_position, another_view_position,
+def without_its_first_segment(topic, marker):
+    """The log's start is known from the row of view-start-checkpoint; without a row, from there being none."""
+    def damage(data):
+        first, second = logs(data / f"{topic}-0")[:2]
+        first.unlink()
+        if not marker:
+            (data / ".kafka_cleanshutdown").unlink()
+        return [f"{topic}-0: the log starts at offset ", f"but its first segment begins with {int(second.stem)}"]
+    return damage
+
+
+def without_properties(data):
+    (data / "plain-0" / "topic.properties").unlink()
+    return ["plain-0/topic.properties is missing"]
+
+
+def other_properties(data):
+    file = data / "plain-0" / "topic.properties"
+    file.write_bytes(file.read_bytes().replace(b"uncompressed", b"compressed"))
+    return ["plain-0/topic.properties: ", "checksum"]
+
+
+@pytest.mark.parametrize("damage", [without_its_first_segment("plain", True), without_its_first_segment("plain", False), without_its_first_segment("packed", True),
+                                    without_its_first_segment("packed", False), without_properties, other_properties, flip_in_view(20), flip_in_view(40), flip_in_view(31), torn_view, entries_of_another_view, another_first_position, another_view_position,
                                     another_start_position, broken_start, broken_state, another_size], ids=lambda damage: damage.__name__)
 def test_verify_finds_in_what_spoolfs_wrote(run, written, damage):
     expected = damage(written)
@@ -867,6 +890,22 @@ def test_a_view_that_is_missing_is_no_fault(run, written):
     for view in views(written / "plain-0"):
         view.unlink()
     run("verify", written)
+
+
+@pytest.mark.parametrize("suffix", [".index", ".timeindex", ".view", ".snapshot"])
+def test_an_index_that_is_wrong_inside_is_made_anew_once_it_is_removed(run, mount, written, suffix):
+    """As spoolfs-verify(1) says: until then reads are right, and verify goes on finding it."""
+    file = max((written / "plain-0").glob(f"*{suffix}"), key=lambda path: path.stat().st_size)
+    flip(file, file.stat().st_size // 2)
+    left = None
+    for status in (1, 0):
+        mnt = mount()
+        now = (mnt / "plain" / "0").read_bytes()
+        run("umount", mnt)
+        run("verify", written, status=status)
+        assert left in (None, now) and now.count(b"\n") > 8000
+        left = now
+        file.unlink(missing_ok=True)
 
 
 def test_verify_accepts_what_a_killed_daemon_leaves(run, mount, place):

@@ -40,7 +40,7 @@ static int setup(void **state)
 	return 0;
 }
 
-static void set_conf(const char *line)
+static UNUSED void set_conf(const char *line)
 {
 	if (conf_set_line(conf, line, &err) < 0)
 		fail_msg("%s", err.text);
@@ -54,13 +54,13 @@ static int try_open(void)
 	return broker_open(&b, &o, &err);
 }
 
-static void open_broker(void)
+static UNUSED void open_broker(void)
 {
 	if (try_open() < 0)
 		fail_msg("broker_open: %s", err.text);
 }
 
-static void close_broker(void)
+static UNUSED void close_broker(void)
 {
 	if (b && broker_close(b, &err) < 0)
 		fail_msg("broker_close: %s", err.text);
@@ -171,7 +171,7 @@ static int try_say(struct partition *p, const char *text, enum acks acks)
 	return code;
 }
 
-static void say(struct partition *p, const char *text)
+static UNUSED void say(struct partition *p, const char *text)
 {
 	if (try_say(p, text, ACKS_LEADER) < 0)
 		fail_msg("append: %s", err.text);
@@ -197,7 +197,7 @@ static UNUSED char *all_of(struct partition *p, int64_t *n)
 	return buf;
 }
 
-static void expect(const char *topic, int32_t index, const char *text)
+static UNUSED void expect(const char *topic, int32_t index, const char *text)
 {
 	struct partition *p = use(topic, index);
 	int64_t n;
