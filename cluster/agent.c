@@ -186,7 +186,7 @@ void agent_delete_later(struct agent *a, int64_t delay_ms)
 {
 	int64_t now = wall_now_ms(), due = delay_ms < INT64_MAX - now ? now + delay_ms : INT64_MAX - 1;
 	/* one timer for all: what is deleted while something waits goes with it, sooner than it need. The other way round a busy log would put it off for ever */
-	if (!a || a->delete_due_ms <= due)
+	if (!a || a->broker->read_only || a->delete_due_ms <= due)
 		return;
 	a->delete_due_ms = due;
 	arm(&a->delete, due - now);
@@ -262,7 +262,8 @@ struct agent *agent_start(struct broker *b, struct err *e)
 void agent_begin(struct agent *a)
 {
 	arm(&a->checkpoint, SOON_MS);
-	arm(&a->retention, conf_int(a->broker->conf, "log.retention.check.interval.ms"));
+	if (!a->broker->read_only)
+		arm(&a->retention, conf_int(a->broker->conf, "log.retention.check.interval.ms"));
 	arm(&a->flush, SOON_MS);
 	arm(&a->idle, IDLE_MS / 2);
 }

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cluster/adopt.h"
@@ -17,98 +16,7 @@
 #include "store/diag.h"
 #include "store/io.h"
 
-enum { DESCRIPTORS_A_SEGMENT = 4, HOLDER_POLL_MS = 50, HOLDER_GRACE_MS = 300, RESERVE_BYTES = 1 << 20 };
-
-/* ---- directories ---- */
-
-static int add_dir(struct broker *b, const char *path, struct err *e)
-{
-	struct log_dir *more = realloc(b->dir, (size_t)(b->dir_count + 1) * sizeof *more);
-	if (!more)
-		return err_set(e, ERR_NO_MEMORY, "no memory for log directories");
-	b->dir = more;
-	struct log_dir *d = &b->dir[b->dir_count];
-	*d = (struct log_dir){.lock = {-1}};
-	char real[PATH_MAX];
-	int sys = io_mkdir(path, 0755);
-	if (sys < 0 && sys != -EEXIST)
-		return err_sys(e, sys, "cannot make log directory %s", path);
-	struct stat st;
-	if (!realpath(path, real) || io_stat(real, &st) < 0)
-		return err_sys(e, errno, "cannot use log directory %s", path);
-	if (!S_ISDIR(st.st_mode))
-		return err_set(e, ERR_INVALID, "%s is not a directory", path);
-	for (int i = 0; i < b->dir_count; i++)
-		if (!strcmp(b->dir[i].path, real))
-			return 0; /* -d and log.dirs may both name it */
-	if (!(d->path = strdup(real)))
-		return err_set(e, ERR_NO_MEMORY, "no memory for log directories");
-	pthread_mutex_init(&d->checkpoint_lock, NULL);
-	b->dir_count++;
-	return 0;
-}
-
-static int add_dirs(struct broker *b, const char *data, struct err *e)
-{
-	char *list = strdup(conf_str(b->conf, "log.dirs")), *save;
-	int rc = list ? add_dir(b, data, e) : err_set(e, ERR_NO_MEMORY, "no memory for log directories");
-	for (char *path = rc == 0 ? strtok_r(list, ", ", &save) : NULL; path && rc == 0; path = strtok_r(NULL, ", ", &save))
-		rc = add_dir(b, path, e);
-	free(list);
-	return rc;
-}
-
-/* Takes the lock; waits for a holder that is on its way out, refuses one that serves. A holder whose mount is gone is given a moment to say that it
- * is stopping: the mount goes before it can notice. */
-static int lock_dir(struct log_dir *d, const struct broker_options *o, struct err *e)
-{
-	struct dir_holder *holder = calloc(1, sizeof *holder);
-	if (!holder)
-		return err_set(e, ERR_NO_MEMORY, "no memory to lock %s", d->path);
-	int rc;
-	for (int waited_ms = 0;; waited_ms += HOLDER_POLL_MS) {
-		rc = dir_lock_take(&d->lock, d->path, o->label, holder, e);
-		if (rc != ERR_BUSY)
-			break;
-		bool gone = holder->stopping || !holder->label[0] || (o->holder_is_gone && o->holder_is_gone(o->arg, holder->label));
-		if (!gone || waited_ms >= (holder->label[0] ? o->wait_ms : HOLDER_GRACE_MS))
-			break;
-		nanosleep(&(struct timespec){.tv_nsec = HOLDER_POLL_MS * 1000000L}, NULL);
-	}
-	free(holder);
-	return rc;
-}
-
-static bool has_file(const struct log_dir *d, const char *name)
-{
-	char path[PATH_MAX];
-	struct stat st;
-	snprintf(path, sizeof path, "%s/%s", d->path, name);
-	return io_stat(path, &st) == 0;
-}
-
-/* Whose directory it is. A file of our own marks it as ours; without any but with partitions it is Kafka's. */
-static int look_at_dir(struct broker *b, struct log_dir *d, struct err *e)
-{
-	struct dir_meta meta;
-	struct err why = ERR_INIT;
-	int rc = dir_meta_load(d->path, &meta, &why);
-	if (rc < 0 && rc != ERR_NOT_FOUND)
-		return err_set(e, rc, "%s", why.text);
-	d->starts_lost = !has_file(d, VIEW_START_FILE);
-	d->foreign = d->starts_lost && !has_file(d, PARTITION_STATE_FILE) && !has_file(d, RESERVE_FILE);
-	if (rc == ERR_NOT_FOUND) {
-		meta = (struct dir_meta){.version = 0, .broker_id = b->id};
-		uuid_text_new(meta.cluster_id);
-		rc = dir_meta_write(d->path, &meta, e);
-		if (rc < 0)
-			return err_context(e, "log directory %s cannot be written (to look at it, use spoolfs dump)", d->path);
-	} else if (meta.broker_id >= 0 && !conf_is_set(b->conf, "broker.id", false)) {
-		b->id = meta.broker_id;
-	}
-	d->clean = has_file(d, CLEAN_SHUTDOWN_FILE);
-	return 0;
-}
+enum { DESCRIPTORS_A_SEGMENT = 4, RESERVE_BYTES = 1 << 20 };
 
 /* ---- loading ---- */
 
@@ -517,6 +425,8 @@ int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct er
 	struct rows r = {.d = d};
 	char path[PATH_MAX];
 	int rc = 0;
+	if (d->read_only)
+		return 0;
 	init_rows(&r);
 	topics_list(b, NULL, gather, &r);
 	struct checkpoint_rows *rows[] = {&r.recovery, &r.starts, &r.high_watermarks};
@@ -622,11 +532,13 @@ static bool note_starts(void *arg, struct topic *t)
 /* From here on the directory is in use: it is marked as ours, its starts are on disk, and the marker of the last clean stop goes. */
 static int begin_dirs(struct broker *b, struct err *e)
 {
-	int rc = 0;
 	topics_list(b, NULL, note_starts, NULL);
+	int rc = log_dirs_record(b, e);
 	for (int i = 0; i < b->dir_count && rc == 0; i++) {
 		char path[PATH_MAX];
 		struct log_dir *d = &b->dir[i];
+		if (d->read_only)
+			continue;
 		pthread_mutex_lock(&d->checkpoint_lock);
 		if (d->starts_lost || d->foreign || !d->clean)
 			rc = write_starts(b, d, e);
@@ -695,6 +607,7 @@ static void free_broker(struct broker *b)
 		free(b->dir[i].path);
 	}
 	free(b->dir);
+	wr_release(&b->known_dirs);
 	conf_free(b->topic_conf);
 	free(b->label);
 	pthread_rwlock_destroy(&b->topics_lock);
@@ -708,19 +621,20 @@ int broker_open(struct broker **out, const struct broker_options *o, struct err 
 	if (!b)
 		return err_set(e, ERR_NO_MEMORY, "no memory for a broker");
 	b->conf = o->conf;
+	b->read_only = o->read_only;
+	wr_init(&b->known_dirs, 0);
 	b->id = (int32_t)conf_int(o->conf, "broker.id");
 	pthread_rwlock_init(&b->topics_lock, NULL);
 	pthread_mutex_init(&b->create_lock, NULL);
 	b->label = strdup(o->label ? o->label : "");
 	b->topic_conf = conf_new(conf_schema_of(o->conf), o->conf, CONF_TOPIC);
 	b->cache = segment_cache_new(open_segments(b));
-	int rc = b->label && b->topic_conf && b->cache ? add_dirs(b, o->data, e) : err_set(e, ERR_NO_MEMORY, "no memory for a broker");
+	int rc = b->label && b->topic_conf && b->cache ? log_dirs_add(b, o->data, e) : err_set(e, ERR_NO_MEMORY, "no memory for a broker");
 	unsigned threads = (unsigned)conf_int(o->conf, "num.recovery.threads.per.data.dir") * (unsigned)(b->dir_count ? b->dir_count : 1) + 2;
 	if (rc == 0 && !(b->pool = pool_new("worker", threads)))
 		rc = err_set(e, ERR_NO_MEMORY, "no memory for worker threads");
 	for (int i = 0; i < b->dir_count && rc == 0; i++)
-		if ((rc = lock_dir(&b->dir[i], o, e)) == 0)
-			rc = look_at_dir(b, &b->dir[i], e);
+		rc = log_dir_take(b, &b->dir[i], o, e);
 	if (rc == 0 && !(b->agent = agent_start(b, e)))
 		rc = ERR_LIMIT;
 	if (rc == 0)
@@ -747,7 +661,8 @@ static bool close_topic(void *arg, struct topic *t)
 		struct partition *p = t->partition[i];
 		struct err why = ERR_INIT;
 		if (p->dir && p->log && !p->dir->offline) {
-			partition_remove_deleted(p, NULL);
+			if (!t->broker->read_only)
+				partition_remove_deleted(p, NULL);
 			if (partition_close(p, &why) < 0 && x->rc == 0)
 				x->rc = err_set(x->err, why.code, "%s-%" PRId32 ": %s", t->name, i, why.text);
 		}

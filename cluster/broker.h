@@ -25,6 +25,7 @@ extern const struct conf_property cluster_properties[];
 struct broker_options {
 	const char *data;          /* the first log directory; borrowed during open */
 	const struct conf *conf;   /* broker-level values; borrowed for the broker's life */
+	bool read_only;            /* nothing is deleted, and a log directory that may not be written, of a clean stop, is used as it is */
 	const char *label;         /* what the lock file tells others who holds it: the mount point; NULL */
 	bool (*holder_is_gone)(void *arg, const char *label); /* NULL, or: whether the holder with that label no longer serves (its mount is gone), so that it is
 	                              worth waiting for it to stop */

@@ -33,6 +33,8 @@ struct log_dir {
 	bool starts_lost;               /* view-start-checkpoint is missing or damaged: to be written */
 	bool foreign;                   /* there are partitions in it, and no file of ours: Kafka made them */
 	bool clean;                     /* the last stop was clean */
+	bool known;                     /* it was in use before, as another directory says */
+	bool read_only;                 /* it may not be written; only where the broker is read_only */
 };
 
 struct agent;
@@ -41,6 +43,8 @@ struct broker {
 	const struct conf *conf;
 	struct conf *topic_conf;        /* what topics without properties of their own have */
 	char *label;
+	bool read_only;                 /* retention and removals rest */
+	struct wr known_dirs;           /* paths of log directories that were ever used with these, a line each */
 	int32_t id;
 	struct log_dir *dir;
 	int dir_count;
@@ -176,6 +180,14 @@ int topic_write_properties(struct topic *t, const char *partition_dir, struct er
 int topic_adopt_property(struct topic *t, const char *name, const char *value, struct err *e);
 int topic_save_properties(struct topic *t, struct err *e);
 void topics_free_all(struct broker *b);
+
+/* ---- log directories ---- */
+/* Those of -d and log.dirs; a new one is made. */
+int log_dirs_add(struct broker *b, const char *data, struct err *e);
+/* Its lock, and what its files say of it. */
+int log_dir_take(struct broker *b, struct log_dir *d, const struct broker_options *o, struct err *e);
+/* Each is known to the others from now on. */
+int log_dirs_record(struct broker *b, struct err *e);
 
 /* ---- broker ---- */
 void broker_dir_failed(struct broker *b, struct log_dir *d, const char *why);

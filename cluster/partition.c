@@ -246,6 +246,7 @@ static int open_log(struct partition *p, struct err *e)
 		.dir = path, .name = name, .cache = p->topic->broker->cache, .pool = p->topic->broker->pool, .limits = topic_limits(p->topic).log,
 		.row = p->known.trusted ? &row : NULL, .recovery_point = p->known.recovery_point, .start_offset = p->known.log_start,
 		.pair_offset = p->known.pair_offset, .pair_position = p->known.pair_position, .gaps = p->topic->adopted || p->topic->lost, .foreign = p->known.foreign, .clean = p->known.clean,
+		.keep = p->topic->broker->read_only, .read_only = p->dir->read_only,
 	};
 	struct log *l;
 	struct err why = ERR_INIT;

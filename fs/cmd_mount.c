@@ -187,6 +187,7 @@ static int open_broker(struct mounting *m, const char *real_dir, struct broker *
 	struct broker_options o = {
 		.data = m->data,
 		.conf = m->args->conf,
+		.read_only = m->args->words.read_only,
 		.label = real_dir,
 		.holder_is_gone = holder_is_gone,
 		.wait_ms = HOLDER_WAIT_MS,

@@ -49,7 +49,7 @@ struct verify {
 static bool is_known(const char *name)
 {
 	static const char *const names[] = {
-		".lock", "meta.properties", CLEANER_FILE, RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE, VIEW_START_FILE, PARTITION_STATE_FILE, RESERVE_FILE,
+		".lock", "meta.properties", CLEANER_FILE, RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE, VIEW_START_FILE, PARTITION_STATE_FILE, RESERVE_FILE, LOG_DIRS_FILE,
 		CLEAN_SHUTDOWN_FILE, "bootstrap.checkpoint", "spoolfs.log", "spoolfs.log.1",
 	};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -334,6 +334,17 @@ static int check_unused(const struct verify *v, struct err *e)
 	return 0;
 }
 
+/* A mount takes the one it finds first. */
+static void check_twice(struct verify *v, size_t i)
+{
+	for (size_t k = 0; k < v->dir[i].count; k++)
+		for (size_t before = 0; before < i; before++) {
+			const struct partition_check *p = &v->dir[i].partition[k], *other = find_partition(&v->dir[before], p->topic, p->partition);
+			if (other)
+				fault(&v->dir[i].faults, p->dir, "the partition is in %s too: one of them is left out by a mount", other->dir);
+		}
+}
+
 static int verify_run(struct verify *v, size_t *faults, struct err *e)
 {
 	int rc = check_unused(v, e);
@@ -341,7 +352,8 @@ static int verify_run(struct verify *v, size_t *faults, struct err *e)
 		rc = err_set(e, ERR_NO_MEMORY, "no memory");
 	for (size_t i = 0; i < v->dir_count && rc == 0; i++) {
 		v->dir[i].schema = v->schema;
-		rc = load_dir(&v->dir[i], e);
+		if ((rc = load_dir(&v->dir[i], e)) == 0)
+			check_twice(v, i);
 	}
 	for (size_t i = 0; i < v->dir_count && rc == 0; i++)
 		for (size_t k = 0; k < v->dir[i].count; k++) {

@@ -62,11 +62,15 @@ static int add_word(struct mount_words *w, char *word, struct err *e)
 		return 0;
 	if (value)
 		return add_assignment(w, word, value, e);
+	if (!strcmp(word, "remount"))
+		return err_set(e, ERR_INVALID, "-o remount: a mount keeps the options it was made with; unmount it (spoolfs umount) and mount it again, with those wanted");
 	if (!is_in(for_fuse, word)) {
 		if (w->sloppy)
 			return 0;
 		return err_set(e, ERR_INVALID, "-o %s: neither a mount option nor NAME=VALUE; see spoolfs config for the properties", word);
 	}
+	if (!strcmp(word, "ro") || !strcmp(word, "rw"))
+		w->read_only = word[1] == 'o';
 	wr_printf(&w->fuse, "%s%s", w->fuse.len ? "," : "", word);
 	return w->fuse.failed ? err_set(e, ERR_NO_MEMORY, "no memory for the mount options") : 0;
 }

@@ -24,6 +24,7 @@ struct mount_words {
 	const struct conf_schema *schema; /* borrowed */
 	struct conf *conf;                /* borrowed: properties go there */
 	struct wr fuse;                   /* "ro,allow_other"; owned */
+	bool read_only;                   /* "ro", and no "rw" behind it */
 	bool sloppy;                      /* unknown words are ignored */
 };
 

@@ -196,6 +196,50 @@ int view_start_write(const char *path, struct checkpoint_rows *r, struct err *e)
 	return write_rows(path, head, r, true, e);
 }
 
+int log_dirs_load(const char *path, void (*fn)(void *arg, const char *dir), void *arg, struct err *e)
+{
+	char *text, *p, *line;
+	int rc = read_checked(path, &text, &p, e);
+	if (rc < 0)
+		return rc;
+	while ((line = next_line(&p)))
+		fn(arg, line);
+	free(text);
+	return 0;
+}
+
+void log_dirs_row(struct checkpoint_rows *r, const char *dir)
+{
+	size_t n = strlen(dir);
+	const char *p = (const char *)r->text.data, *end = p + r->text.len;
+	for (; p < end; p = (const char *)memchr(p, '\n', (size_t)(end - p)) + 1)
+		if ((size_t)(end - p) > n && !memcmp(p, dir, n) && p[n] == '\n')
+			return;
+	wr_printf(&r->text, "%s\n", dir);
+	r->count++;
+}
+
+struct same { const char *p, *end; bool same; };
+
+static void compare_dir(void *arg, const char *dir)
+{
+	struct same *x = arg;
+	size_t n = strlen(dir);
+	x->same = x->same && (size_t)(x->end - x->p) > n && !memcmp(x->p, dir, n) && x->p[n] == '\n';
+	x->p += n + 1;
+}
+
+int log_dirs_write(const char *path, struct checkpoint_rows *r, struct err *e)
+{
+	char head[32];
+	const char *text = (const char *)r->text.data;
+	struct same same = {text, text + r->text.len, true};
+	if (log_dirs_load(path, compare_dir, &same, NULL) == 0 && same.same && same.p == same.end)
+		return 0;
+	snprintf(head, sizeof head, "version %d\n", CHECKPOINT_VERSION);
+	return write_rows(path, head, r, true, e);
+}
+
 /* The kernel's id of this boot: page cache contents survive a killed process, not a new boot. */
 static void boot_id(char id[64])
 {

@@ -11,6 +11,8 @@
  *                               The file also marks a directory as spoolfs'; a greater version means a newer spoolfs.
  *   partition-state-checkpoint  version 1; "boot ID"; a row each partition with what a start needs to know of it without opening it (struct partition_row).
  *
+ *   spoolfs.dirs                version 1; the path of each log directory that was used together with this one (and its own).
+ *
  * A file that does not check out is ERR_CORRUPT and then does without: everything in the others can be found again by reading logs; the start pairs are also
  * in the first .view file of each partition.
  *
@@ -33,6 +35,7 @@ enum { TOPIC_NAME_MAX = 249, TOPIC_ID_CHARS = 22, CHECKPOINT_VERSION = 1 };
 #define VIEW_START_FILE "view-start-checkpoint"
 #define PARTITION_STATE_FILE "partition-state-checkpoint"
 #define CLEAN_SHUTDOWN_FILE ".kafka_cleanshutdown"
+#define LOG_DIRS_FILE "spoolfs.dirs"
 #define RESERVE_FILE "spoolfs.reserve" /* no checkpoint: space held back for one */
 
 /* Rows being gathered for a file. */
@@ -63,6 +66,12 @@ typedef void (*start_row_fn)(void *arg, const struct start_row *row);
 int view_start_load(const char *path, start_row_fn fn, void *arg, struct err *e); /* ERR_NOT_FOUND, ERR_VERSION, ERR_CORRUPT */
 void view_start_add(struct checkpoint_rows *r, const struct start_row *row);
 int view_start_write(const char *path, struct checkpoint_rows *r, struct err *e); /* durable when it returns */
+
+/* ---- which log directories belong together ---- */
+
+int log_dirs_load(const char *path, void (*fn)(void *arg, const char *dir), void *arg, struct err *e); /* ERR_NOT_FOUND, ERR_CORRUPT, ERR_VERSION */
+void log_dirs_row(struct checkpoint_rows *r, const char *dir); /* once, however often it is added */
+int log_dirs_write(const char *path, struct checkpoint_rows *r, struct err *e); /* where it says something else; durable then */
 
 /* ---- what a start needs of each partition ---- */
 

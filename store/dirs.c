@@ -51,6 +51,26 @@ static int query_lock(int fd, struct dir_holder *h)
 	return 1;
 }
 
+/* Locks the open file, or says who has it. */
+static int set_lock(struct dir_lock *l, short type, const char *dir, struct dir_holder *holder, struct err *e)
+{
+	struct flock f = {.l_type = type, .l_whence = SEEK_SET};
+	for (;;) {
+		if (fcntl(l->fd, F_SETLK, &f) == 0)
+			return 0;
+		int why = errno, held = why == EACCES || why == EAGAIN ? query_lock(l->fd, holder) : -why;
+		if (held == 0)
+			continue; /* let go between the two calls */
+		io_close(l->fd);
+		l->fd = -1;
+		if (held < 0)
+			return err_sys(e, held, "cannot lock %s/.lock", dir);
+		if (holder->pid)
+			return err_set(e, ERR_BUSY, "%s is in use by process %d%s%s", dir, (int)holder->pid, holder->label[0] ? ", mounted at " : "", holder->label);
+		return err_set(e, ERR_BUSY, "%s is in use by a process that cannot be seen from here", dir);
+	}
+}
+
 int dir_lock_take(struct dir_lock *l, const char *dir, const char *label, struct dir_holder *holder, struct err *e)
 {
 	char path[PATH_BYTES];
@@ -58,23 +78,22 @@ int dir_lock_take(struct dir_lock *l, const char *dir, const char *label, struct
 	l->fd = io_open(path, O_RDWR | O_CREAT, 0644);
 	if (l->fd < 0)
 		return err_sys(e, l->fd, "cannot open %s", path);
-	struct flock f = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	for (;;) {
-		if (fcntl(l->fd, F_SETLK, &f) == 0) {
-			lock_say(l->fd, "serving", label);
-			return 0;
-		}
-		int why = errno, held = why == EACCES || why == EAGAIN ? query_lock(l->fd, holder) : -why;
-		if (held == 0)
-			continue; /* let go between the two calls */
-		io_close(l->fd);
+	int rc = set_lock(l, F_WRLCK, dir, holder, e);
+	if (rc == 0)
+		lock_say(l->fd, "serving", label);
+	return rc;
+}
+
+int dir_lock_share(struct dir_lock *l, const char *dir, struct dir_holder *holder, struct err *e)
+{
+	char path[PATH_BYTES];
+	snprintf(path, sizeof path, "%s/.lock", dir);
+	l->fd = io_open(path, O_RDONLY, 0);
+	if (l->fd == -ENOENT)
 		l->fd = -1;
-		if (held < 0)
-			return err_sys(e, held, "cannot lock %s", path);
-		if (holder->pid)
-			return err_set(e, ERR_BUSY, "%s is in use by process %d%s%s", dir, (int)holder->pid, holder->label[0] ? ", mounted at " : "", holder->label);
-		return err_set(e, ERR_BUSY, "%s is in use by a process that cannot be seen from here", dir);
-	}
+	else if (l->fd < 0)
+		return err_sys(e, l->fd, "cannot open %s", path);
+	return l->fd < 0 ? 0 : set_lock(l, F_RDLCK, dir, holder, e);
 }
 
 void dir_lock_stopping(struct dir_lock *l, const char *label)

@@ -31,6 +31,8 @@ struct dir_holder {
 /* Takes the lock without waiting. ERR_BUSY fills *holder. The lock belongs to the process: it does not survive fork(2), and closing any other
  * descriptor of the file in this process would drop it. */
 int dir_lock_take(struct dir_lock *l, const char *dir, const char *label, struct dir_holder *holder, struct err *e);
+/* The same where the directory may not be written: others may read it too, but nobody may have it for writing. Without a .lock nobody can. */
+int dir_lock_share(struct dir_lock *l, const char *dir, struct dir_holder *holder, struct err *e);
 /* From now on others are told to wait for us rather than refused. */
 void dir_lock_stopping(struct dir_lock *l, const char *label);
 void dir_lock_release(struct dir_lock *l);

@@ -85,6 +85,8 @@ struct log_open {
 	bool gaps;                     /* offsets may be missing between batches: Kafka made it, and may have compacted it */
 	bool foreign;                  /* nothing of it was ever projected: its view starts at (log start, 0) */
 	bool clean;                    /* the last stop was clean: without a row the log is whole all the same */
+	bool keep;                     /* segments below the log start stay where they are */
+	bool read_only;                /* it may not be written: files are opened for reading alone */
 };
 
 /* Opens, and recovers where there is no trusted row. ERR_OFFLINE, with a sentence for people, where the log must not be used as it is

@@ -124,7 +124,7 @@ static int load_aborted(struct log *l, struct log_shape *s, struct found *f, int
 
 /* No segment is sealed while it is empty: one without a byte that is not the last was made by a roll that failed, and could not be removed then. It goes when the
  * log is known to be good. */
-static int load_segment(struct log *l, struct log_shape *s, struct found *f, int64_t base, bool sealed, struct err *e)
+static int load_segment(struct log *l, struct log_shape *s, struct found *f, int64_t base, bool sealed, bool read_only, struct err *e)
 {
 	char path[PATH_MAX];
 	struct stat st;
@@ -140,7 +140,7 @@ static int load_segment(struct log *l, struct log_shape *s, struct found *f, int
 		f->empty[f->empties++] = base;
 		return 0;
 	}
-	struct segment *g = segment_new(l->dir, base, (uint32_t)st.st_size, sealed, l->limits.index_bytes, l->cache);
+	struct segment *g = segment_new(l->dir, base, (uint32_t)st.st_size, sealed || read_only, l->limits.index_bytes, l->cache);
 	if (!g)
 		return err_set(e, ERR_NO_MEMORY, "no memory for a segment");
 	g->interval_bytes = l->limits.interval_bytes;
@@ -150,7 +150,7 @@ static int load_segment(struct log *l, struct log_shape *s, struct found *f, int
 }
 
 /* Makes the shape of what was found: sizes by stat, all but the last sealed. A .txnindex without a .log is a leftover of a deletion. */
-static int load_segments(struct log *l, struct found *f, struct err *e)
+static int load_segments(struct log *l, struct found *f, bool read_only, struct err *e)
 {
 	struct log_shape *s = calloc(1, sizeof *s);
 	int rc = 0;
@@ -164,7 +164,7 @@ static int load_segments(struct log *l, struct found *f, struct err *e)
 	for (size_t i = 0, k = 0; i < f->count && rc == 0; i++) {
 		int64_t base = f->list[i].base;
 		if (!f->list[i].txnindex)
-			rc = load_segment(l, s, f, base, ++k < logs, e);
+			rc = load_segment(l, s, f, base, ++k < logs, read_only, e);
 		else if (s->segment_count && s->segment[s->segment_count - 1]->base_offset == base)
 			rc = load_aborted(l, s, f, base, e);
 	}
@@ -255,7 +255,7 @@ static int open_active_view(struct log *l, struct err *e)
 	if (!s->view_ok)
 		rc = log_rebuild_active_view(l, s, e);
 	segment_unpin(s);
-	return rc == ERR_NO_SPACE ? 0 : rc;
+	return rc == ERR_NO_SPACE || rc == ERR_READ_ONLY || rc == ERR_DENIED ? 0 : rc;
 }
 
 static int remove_empties(struct log *l, struct found *f, struct err *e)
@@ -305,7 +305,7 @@ static int try_row(struct log *l, struct found *f, const struct partition_row *r
 static int open_found(struct log *l, struct found *f, const struct log_open *o, struct err *e)
 {
 	bool trusted;
-	int rc = load_segments(l, f, e);
+	int rc = load_segments(l, f, o->read_only, e);
 	if (rc < 0)
 		return rc;
 	rc = load_epochs(l, e);
@@ -315,7 +315,7 @@ static int open_found(struct log *l, struct found *f, const struct log_open *o, 
 		return rc;
 	if (trusted) {
 		adopt_row(l, o->row);
-		rc = log_drop_head(l, !o->foreign, e);
+		rc = log_drop_head(l, !o->foreign && !o->keep, e);
 		return rc == 0 ? open_active_view(l, e) : rc;
 	}
 	/* a snapshot past what is durable may know of batches that were lost */
@@ -335,7 +335,7 @@ int log_open(struct log **out, const struct log_open *o, struct err *e)
 			qsort(f.list, f.count, sizeof *f.list, by_base);
 		rc = open_found(l, &f, o, e);
 	}
-	if (rc == 0 && !o->foreign)
+	if (rc == 0 && !o->foreign && !o->keep)
 		rc = remove_empties(l, &f, e);
 	free(f.list);
 	free(f.empty);

@@ -1,5 +1,6 @@
 """DATA that is damaged, incomplete, foreign, newer or read-only: a clear error or all of it; nothing is lost."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -671,6 +672,62 @@ def test_a_read_only_data_is_refused_and_not_touched(filled, sh):
     finally:
         subprocess.run(["umount", mount.data], check=True)
     assert {path: (path.stat().st_mtime_ns, digest(path)) for path in before} == before
+    mount.start()
+    filled.check_still_works()
+
+
+@contextlib.contextmanager
+def read_only(directory):
+    subprocess.run(["mount", "--bind", directory, directory], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
+def test_a_read_only_data_can_be_looked_at(filled):
+    """After a clean stop nothing has to be made anew."""
+    mount = filled.mount
+    mount.umount()
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in mount.data.rglob("*") if path.is_file()}
+    mount.options = ["ro", "log.retention.ms=1", "log.retention.check.interval.ms=10"]
+    with read_only(mount.data):
+        for _ in range(2):
+            mount.start()
+            filled.check()
+            mount.umount()
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in mount.data.rglob("*") if path.is_file()} == before
+    mount.options = []
+    mount.start()
+    filled.check_still_works()
+
+
+def test_a_read_only_data_after_an_unclean_stop_is_refused(filled):
+    mount = filled.mount
+    mount.kill()
+    mount.options = ["ro"]
+    with read_only(mount.data):
+        assert "stopped cleanly" in mount.refused()
+    mount.start()
+    filled.check()
+
+
+def test_a_read_only_data_is_not_read_while_it_is_written(mounts, filled):
+    """Its files are those of another mount, which has them for writing."""
+    mount = filled.mount
+    window = mount.place / "window"
+    window.mkdir()
+    subprocess.run(["mount", "--bind", mount.data, window], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", window], check=True)
+    try:
+        assert f"process {mount.daemon.pid}" in mounts("ro", data=window, start=False).refused()
+        mount.umount()
+        reader = mounts("ro", data=window)
+        assert f"process {reader.daemon.pid}" in mount.refused()
+        reader.umount()
+    finally:
+        subprocess.run(["umount", window], check=True)
     mount.start()
     filled.check_still_works()
 

@@ -873,6 +873,14 @@ def test_verify_finds_in_what_spoolfs_wrote(run, written, damage):
     assert any(all(text in line for text in expected) for line in lines), lines
 
 
+def test_verify_finds_a_partition_that_is_there_twice(run, written, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copytree(written / "plain-0", other / "plain-0")
+    lines = run("verify", written, other, status=1).stdout.splitlines()
+    assert any(line.startswith(f"{other}/plain-0: ") and str(written / "plain-0") in line for line in lines)
+
+
 def test_dump_of_what_spoolfs_wrote(run, written):
     for directory in ("plain-0", "packed-0", ""):
         text = run("dump", written / directory).stdout

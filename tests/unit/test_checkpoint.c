@@ -269,6 +269,47 @@ static void test_damaged_states(void **state)
 	damage(write_states, true);
 }
 
+static void gather_dir(void *arg, const char *name)
+{
+	strcat(strcat(arg, name), "|");
+}
+
+/* Each path once, in the order in which they came; written only where it says something else. */
+static void test_log_dirs(void **state)
+{
+	(void)state;
+	char all[200] = "";
+	struct err e = ERR_INIT;
+	struct checkpoint_rows r;
+	struct stat before, after;
+	static const char *const dirs[] = {"/a", "/a b", "/a", "/a/b", "/", "/a/b"};
+	assert_int_equal(log_dirs_load(path, gather_dir, all, &e), ERR_NOT_FOUND);
+	checkpoint_rows_init(&r);
+	for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
+		log_dirs_row(&r, dirs[i]);
+	assert_int_equal(log_dirs_write(path, &r, &e), 0);
+	assert_int_equal(log_dirs_load(path, gather_dir, all, &e), 0);
+	assert_string_equal(all, "/a|/a b|/a/b|/|");
+	stat(path, &before);
+	assert_int_equal(log_dirs_write(path, &r, &e), 0);
+	stat(path, &after);
+	assert_int_equal(before.st_ino, after.st_ino);
+	log_dirs_row(&r, "/c");
+	assert_int_equal(log_dirs_write(path, &r, &e), 0);
+	all[0] = 0;
+	assert_int_equal(log_dirs_load(path, gather_dir, all, &e), 0);
+	assert_string_equal(all, "/a|/a b|/a/b|/|/c|");
+	size_t n;
+	char *bytes = slurp(path, &n);
+	bytes[n / 2] ^= 1;
+	spit(path, bytes, n);
+	free(bytes);
+	assert_int_equal(log_dirs_load(path, gather_dir, all, &e), ERR_CORRUPT);
+	assert_int_equal(log_dirs_write(path, &r, &e), 0);
+	assert_int_equal(log_dirs_load(path, gather_dir, all, &e), 0);
+	checkpoint_rows_release(&r);
+}
+
 static void test_newer_version(void **state)
 {
 	(void)state;
@@ -349,6 +390,7 @@ int main(void)
 		T(test_states),
 		T(test_damaged_starts),
 		T(test_damaged_states),
+		T(test_log_dirs),
 		T(test_newer_version),
 		T(test_unknown_boot),
 		T(test_failed_writes),

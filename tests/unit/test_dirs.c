@@ -329,6 +329,37 @@ static void test_lock_on_a_full_disk(void **state)
 	free(h);
 }
 
+static int try_share(void)
+{
+	struct dir_lock l;
+	struct dir_holder *h = calloc(1, sizeof *h);
+	struct err e = ERR_INIT;
+	int rc = dir_lock_share(&l, dir, h, &e);
+	return rc == 0 ? 1 : rc == ERR_BUSY && h->pid == parent && l.fd == -1 && strstr(e.text, "in use by process") ? 2 : 9;
+}
+
+/* Readers exclude writers, not each other. */
+static void test_shared_lock(void **state)
+{
+	(void)state;
+	struct dir_lock l;
+	struct dir_holder *h = calloc(1, sizeof *h);
+	struct err e = ERR_INIT;
+	parent = getpid();
+	assert_int_equal(dir_lock_share(&l, dir, h, &e), 0); /* no file: nobody can write */
+	dir_lock_release(&l);
+	assert_int_equal(dir_lock_take(&l, dir, "/mnt/x y", h, &e), 0);
+	assert_int_equal(elsewhere(try_share), 2);
+	dir_lock_release(&l);
+	assert_int_equal(dir_lock_share(&l, dir, h, &e), 0);
+	assert_int_equal(elsewhere(try_share), 1);
+	assert_int_equal(elsewhere(look), 2);
+	dir_lock_stopping(&l, "");
+	dir_lock_release(&l);
+	assert_int_equal(elsewhere(try_take), 1);
+	free(h);
+}
+
 static void test_no_directory(void **state)
 {
 	(void)state;
@@ -355,6 +386,7 @@ int main(void)
 		T(test_lock),
 		T(test_killed_holder),
 		T(test_lock_on_a_full_disk),
+		T(test_shared_lock),
 		T(test_no_directory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
