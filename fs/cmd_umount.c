@@ -185,11 +185,16 @@ static int run(const struct umount_args *a, struct err *e)
 		return err_set(e, ERR_INVALID, "%s is no mount point itself: it lies in the spoolfs mount %s", dir, m.inside);
 	if (!m.found)
 		return err_set(e, ERR_INVALID, "%s is not a spoolfs mount", dir);
-	rc = ask(dir, &daemon, a->timeout_s, e);
+	char also[PATH_MAX];
+	rc = mounts_also_at(dir, also, e);
+	if (rc == 0)
+		rc = ask(dir, &daemon, a->timeout_s, e);
+	if (rc == 0 && !daemon.pid)
+		return detach_dead(dir, e);
+	if (rc != ERR_TIMED_OUT && *also) /* where a topic is bound nobody answers for the daemon */
+		return err_set(e, ERR_BUSY, "%s is in use: it is mounted at %s as well (a bind mount), which keeps it alive; unmount that with umount(8) first", dir, also);
 	if (rc < 0)
 		return rc;
-	if (!daemon.pid)
-		return detach_dead(dir, e);
 	/* opened before the daemon can end, so that the pid cannot be another's */
 	int pidfd = (int)syscall(SYS_pidfd_open, daemon.pid, 0);
 	rc = mounts_take_away(dir, false, e);

@@ -11,6 +11,18 @@
 
 #include "store/diag.h"
 
+/* What whoever asked for the mount had open, a lock or the end of a pipe, is not the daemon's to keep. */
+static void close_inherited(int but)
+{
+	unsigned first = STDERR_FILENO + 1;
+	if (but >= (int)first) {
+		if (but > (int)first)
+			close_range(first, (unsigned)but - 1, 0);
+		first = (unsigned)but + 1;
+	}
+	close_range(first, ~0U, 0);
+}
+
 /* Reads until the byte that says "ready", or the end: then the child is ending, and its status is the answer. */
 static int wait_for(pid_t child, int fd)
 {
@@ -47,6 +59,7 @@ int daemonize_fork(struct daemonize *d, int *status, struct err *e)
 	if (!child) {
 		close(fds[0]);
 		d->fd = fds[1];
+		close_inherited(d->fd);
 		signal(SIGPIPE, SIG_IGN); /* a parent that was killed meanwhile is no reason to fail */
 		return 0;
 	}

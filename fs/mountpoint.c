@@ -47,9 +47,27 @@ static int detach_dead(const char *dir, struct err *e)
 	return rc == ERR_BUSY ? err_set(e, rc, "%s was left behind by a daemon that is gone, and cannot be detached", path) : rc;
 }
 
+/* A directory that is made in a spoolfs mount is a topic. */
+static int check_makeable(const char *dir, struct err *e)
+{
+	char path[PATH_MAX], *slash;
+	struct mounts m;
+	struct stat st, top;
+	if (!stat(dir, &st) || mounts_parent_path(dir, path, NULL) < 0 || mounts_look_up(path, &m, NULL) < 0 || !*m.inside)
+		return 0;
+	slash = strrchr(path, '/');
+	*slash = '\0';
+	if (stat(path, &st) || stat(m.inside, &top) || st.st_dev != top.st_dev)
+		return 0;
+	return err_set(e, ERR_INVALID, "%s would lie in the spoolfs mount %s, where it would be a topic; choose another mount point", dir, m.inside);
+}
+
 static int make_or_check(const char *dir, struct err *e)
 {
 	struct stat st;
+	int rc = check_makeable(dir, e);
+	if (rc < 0)
+		return rc;
 	int sys = io_mkdir(dir, 0755);
 	if (sys < 0 && sys != -EEXIST)
 		return err_sys(e, sys, "cannot make the mount point %s", dir);

@@ -59,6 +59,92 @@ int mounts_look_up(const char *path, struct mounts *m, struct err *e)
 	return 0;
 }
 
+struct line { int id, parent, group; char device[32], at[PATH_MAX]; }; /* of mountinfo; group: of peers, which get each other's mounts; 0: none */
+
+static bool parse_line(const char *text, struct line *l)
+{
+	if (sscanf(text, "%d %d %31s %*s %4095s", &l->id, &l->parent, l->device, l->at) != 4)
+		return false;
+	const char *end = strstr(text, " - "), *group = strstr(text, " shared:");
+	if (!group || group > end)
+		group = strstr(text, " master:");
+	l->group = group && end && group < end ? atoi(strchr(group, ':') + 1) : 0;
+	unescape(l->at);
+	return true;
+}
+
+/* Calls fn for each line until it returns true. */
+static int each_line(bool (*fn)(struct line *l, void *arg), void *arg, struct err *e)
+{
+	char *text = NULL;
+	size_t cap = 0;
+	struct line *l = malloc(sizeof *l);
+	FILE *f = l ? fopen("/proc/self/mountinfo", "re") : NULL;
+	int rc = f ? 0 : err_sys(e, errno, "cannot read /proc/self/mountinfo");
+	while (f && getline(&text, &cap, f) > 0 && !(parse_line(text, l) && fn(l, arg)))
+		;
+	free(text);
+	free(l);
+	if (f)
+		fclose(f);
+	return rc;
+}
+
+struct other { const char *path; struct line here, there; int group_here, group_there, wanted; };
+
+static bool is_here(struct line *l, void *arg)
+{
+	struct other *x = arg;
+	if (!strcmp(l->at, x->path))
+		x->here = *l; /* the last one is on top */
+	return false;
+}
+
+static bool take_group(struct line *l, void *arg)
+{
+	struct other *x = arg;
+	if (l->id == x->wanted)
+		x->group_there = l->group;
+	return l->id == x->wanted;
+}
+
+static int group_of(struct other *x, int id)
+{
+	x->wanted = id;
+	x->group_there = 0;
+	each_line(take_group, x, NULL);
+	return x->group_there;
+}
+
+/* A copy that the kernel made of the mount, in a peer of where it was made, goes with it. */
+static bool is_other(struct line *l, void *arg)
+{
+	struct other *x = arg;
+	if (strcmp(l->device, x->here.device) || l->id == x->here.id)
+		return false;
+	if (l->parent != x->here.parent && x->group_here && group_of(x, l->parent) == x->group_here)
+		return false;
+	x->there = *l;
+	return true;
+}
+
+int mounts_also_at(const char *path, char also[PATH_MAX], struct err *e)
+{
+	struct other *x = calloc(1, sizeof *x);
+	if (!x)
+		return err_set(e, ERR_NO_MEMORY, "no memory");
+	x->path = path;
+	also[0] = '\0';
+	int rc = each_line(is_here, x, e);
+	if (rc == 0 && x->here.id) {
+		x->group_here = group_of(x, x->here.parent);
+		rc = each_line(is_other, x, e);
+		memcpy(also, x->there.at, PATH_MAX);
+	}
+	free(x);
+	return rc;
+}
+
 int mounts_parent_path(const char *dir, char path[PATH_MAX], struct err *e)
 {
 	char parent[PATH_MAX], real[PATH_MAX];

@@ -20,6 +20,9 @@ struct mounts {
 /* Looks a real path up in the kernel's list, which answers for a dead mount too. */
 int mounts_look_up(const char *path, struct mounts *m, struct err *e);
 
+/* Another place where what is mounted at the path can be reached (a bind mount), which keeps it alive; "" where there is none that would not go with it. */
+int mounts_also_at(const char *path, char also[PATH_MAX], struct err *e);
+
 /* The real path of dir's parent with the last component behind it, which need not be there. */
 int mounts_parent_path(const char *dir, char path[PATH_MAX], struct err *e);
 

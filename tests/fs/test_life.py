@@ -1,6 +1,7 @@
 """How a mount begins and ends: every way to stop it cleanly, who waits for whom, and what is refused."""
 
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lib import lines
-from lib.mounting import has_ended, is_mounted, wait_until
+from lib.mounting import Daemon, has_ended, is_mounted, wait_until
 
 WRITER = Path(lines.__file__)
 CLEAN = ".kafka_cleanshutdown"
@@ -352,6 +353,41 @@ def test_a_log_directory_that_is_left_out(mounts, sh):
     assert sh("cat t/0 t/1", mount.dir) == b"a\nb\n"
 
 
+@pytest.mark.parametrize("which", ["more", "data"])
+@pytest.mark.parametrize("how", ["away", "empty"])
+def test_a_log_directory_whose_disk_is_not_mounted(mounts, sh, how, which):
+    """To make it anew would hide what is in it, and later what was written in its place."""
+    mount = mounts(start=False)
+    more = mount.place / "more"
+    mount.options = [f"log.dirs={more}"]
+    mount.start()
+    assert f"{more} is a new one" in mount.messages()
+    sh("mkdir a b; echo a >> a/0; echo b >> b/0", mount.dir)
+    mount.remount()
+    assert mount.messages().count("is a new one") == 1
+    mount.umount()
+    gone = {"more": more, "data": mount.data}[which]
+    gone.rename(mount.place / "disk")
+    if how == "empty":
+        gone.mkdir()
+        (gone / "lost+found").mkdir()
+    said = mount.refused()
+    assert f"log directory {gone} is " in said and "not mounted" in said and "spoolfs.dirs" in said
+    if gone.exists():
+        assert set(os.listdir(gone)) <= {"lost+found"}
+        shutil.rmtree(gone)
+    (mount.place / "disk").rename(gone)
+    mount.start()
+    assert sh("cat a/0 b/0", mount.dir) == b"a\nb\n"
+    mount.umount()
+    # given up: as the sentence says
+    shutil.rmtree(gone)
+    ({more, mount.data} - {gone}).pop().joinpath("spoolfs.dirs").unlink()
+    mount.expect("")
+    mount.start()
+    assert (gone / "meta.properties").exists()
+
+
 def test_properties_from_a_file(mounts):
     mount = mounts(start=False)
     properties = mount.place / "spoolfs.properties"
@@ -369,6 +405,74 @@ def test_the_daemon_of_a_background_mount_has_no_terminal_and_no_open_files_of_t
     assert Path(f"/proc/{mount.daemon.pid}/cwd").resolve() == Path("/")
     session = int(Path(f"/proc/{mount.daemon.pid}/stat").read_text().rsplit(") ", 1)[1].split()[3])
     assert session == mount.daemon.pid
+
+
+def test_the_daemon_keeps_nothing_of_what_the_shell_had_open(mounts, tmp_path):
+    """A mount under a lock: it is free when whoever took it has ended."""
+    mount = mounts(start=False, background=True)
+    with open(tmp_path / "lock", "w") as lock, open(tmp_path / "lock") as high:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.dup2(lock.fileno(), 200)
+        try:
+            done = subprocess.run(mount.command(), pass_fds=[lock.fileno(), 200], capture_output=True, timeout=60)
+        finally:
+            os.close(200)
+        assert done.returncode == 0
+        mount.daemon = Daemon(mount.pid())
+        open_files = [os.readlink(path) for path in Path(f"/proc/{mount.daemon.pid}/fd").iterdir()]
+        assert not any(str(tmp_path) in path for path in open_files), open_files
+        lock.close()
+        fcntl.flock(high, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_refused_mount_point_leaves_no_topic(mounts):
+    mount = mounts()
+    inner = mounts(start=False, dir=mount.dir / "foo")
+    assert "topic" in inner.refused() and os.listdir(mount.dir) == []
+
+
+def test_umount_of_a_mount_that_is_bound_elsewhere(mounts, sh, tmp_path):
+    """It would be gone from its place, and its daemon would live on for the other: nothing is changed."""
+    mount = mounts()
+    other = tmp_path / "other"
+    other.mkdir()
+    sh("mkdir t; echo a >> t/0", mount.dir)
+    for what in (mount.dir, mount.dir / "t"):
+        subprocess.run(["mount", "--bind", what, other], check=True)
+        try:
+            for path in (mount.dir, other):
+                done = subprocess.run([mount.program, "umount", path], capture_output=True, text=True, timeout=20)
+                assert done.returncode == 1 and str(other) in done.stderr and str(mount.dir) in done.stderr, done.stderr
+            assert sh("cat t/0", mount.dir) == b"a\n"
+        finally:
+            subprocess.run(["umount", other], check=True)
+    mount.umount()
+
+
+def test_umount_although_the_kernel_has_copied_the_mount(mounts, sh, tmp_path):
+    """To a peer of where it was made: that copy goes with it."""
+    place, peer = tmp_path / "place", tmp_path / "peer"
+    place.mkdir()
+    peer.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", place], check=True)
+        subprocess.run(["mount", "--bind", place, peer], check=True)
+        mount = mounts(dir=place / "mnt")
+        assert (peer / "mnt").is_mount()
+        mount.umount()
+        assert not (peer / "mnt").is_mount()
+    finally:
+        subprocess.run(["umount", "-l", peer], check=True)
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_remount_is_refused_with_a_sentence(mount, spoolfs, tmp_path):
+    helper = tmp_path / "mount.fuse.spoolfs"
+    helper.symlink_to(spoolfs)
+    done = subprocess.run([helper, mount.data, mount.dir, "-o", "remount,ro"], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 32 and "spoolfs umount" in done.stderr, done.stderr
+    (mount.dir / "t").mkdir()
 
 
 def test_mount_8_and_fstab(mounts, spoolfs, sh):
@@ -417,6 +521,28 @@ def test_a_read_only_mount(mounts, sh):
         sh(script, mount.dir, status=1, stderr="Read-only file system")
     mount.remount("rw")
     assert sh("echo y >> t/0; cat t/0", mount.dir) == b"x\ny\n"
+
+
+def test_a_read_only_mount_deletes_nothing(mounts, sh):
+    mount = mounts("log.segment.bytes=16384")
+    sh("mkdir t gone; seq 10000 >> t/0; echo x >> gone/0; rm -r gone; fallocate -p -o 0 -l 40000 t/0", mount.dir)
+    everything = (mount.dir / "t" / "0").read_bytes()
+    deleted = sorted(mount.data.glob("*-delete"))
+    assert deleted and list(mount.data.glob("t-0/*.deleted"))
+    swift = ("log.retention.ms=1", "log.retention.check.interval.ms=20", "log.segment.delete.delay.ms=0")
+    for stop in (mount.umount, mount.kill):
+        stop()
+        mount.options = ["ro", *swift]
+        files = {path.name for path in mount.data.rglob("*") if path.suffix in (".log", ".deleted")}
+        mount.start()
+        time.sleep(0.3)  # nothing tells that nothing happens
+        assert (mount.dir / "t" / "0").read_bytes() == everything
+    mount.umount()
+    assert sorted(mount.data.glob("*-delete")) == deleted
+    assert files == {path.name for path in mount.data.rglob("*") if path.suffix in (".log", ".deleted")}
+    mount.options = ["rw", *swift]
+    mount.start()
+    wait_until(lambda: (mount.dir / "t" / "0").read_bytes() == b"" and not list(mount.data.glob("*-delete")))
 
 
 def test_messages_in_the_background_are_in_a_file(mounts):
