@@ -419,6 +419,7 @@ ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t positi
 	if (p->dir->offline)
 		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
 	take_visible(p, &v);
+	log_cursor_visible(c, v.end_offset, v.end_position);
 	ssize_t got = log_cursor_read(c, position, v.end_position, buf, n, e);
 	if (p->topic->deleted) /* meanwhile: a file that was opened may have been a new topic's of the same name */
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "store/bridge.h"
 #include "store/io.h"
 #include "store/log_view.h"
 #include "store/scan.h"
@@ -22,6 +23,8 @@ struct log_cursor {
 	uint32_t inside;           /* the byte of the batch at scan.at where the next records are, this far it was gone through without its header; 0 */
 	size_t given;              /* bytes of the first record's view that were given already */
 	size_t aim;                /* view bytes that this call will pass, skipped ones too: how much of a batch is worth reading */
+	int64_t after;             /* an offset that is before the next batch */
+	int64_t end_offset, end_position; /* of what is visible, as far as known; -1 */
 	struct wr area;            /* the decompressed records */
 	struct wr part;            /* a part of an uncompressed batch that was checked before */
 };
@@ -32,9 +35,16 @@ struct log_cursor *log_cursor_new(struct log *l)
 	if (!c)
 		return NULL;
 	c->log = l;
+	c->end_offset = c->end_position = -1;
 	wr_init(&c->area, 0);
 	wr_init(&c->part, 0);
 	return c;
+}
+
+void log_cursor_visible(struct log_cursor *c, int64_t end_offset, int64_t end_position)
+{
+	c->end_offset = end_offset;
+	c->end_position = end_position;
 }
 
 void log_cursor_rest(struct log_cursor *c)
@@ -272,6 +282,45 @@ static void scan_from(struct log_cursor *c, uint32_t at, size_t read_bytes)
 
 static ssize_t copy(struct log_cursor *c, uint8_t *out, size_t n, struct err *e);
 
+/* The first valid batch behind the damage at `from` in a pinned segment of which the position is known. after: an offset before the damage. */
+static bool behind_damage(struct log_shape *shape, struct segment *s, uint32_t from, int64_t after, int64_t end_offset, int64_t end_position, struct bridge *b)
+{
+	struct wr scratch;
+	struct segment *next = NULL;
+	uint32_t size = s->size_bytes;
+	for (size_t i = shape->segment_count; i-- > 0 && shape->segment[i]->base_offset > s->base_offset;)
+		next = shape->segment[i];
+	wr_init(&scratch, 0);
+	const struct bridge_log g = {s->fd, size, shape, &scratch};
+	bool known = s->view_ok && bridge_entry(&g, &s->view, from, after, b);
+	if (!known && next && (known = next->first_position != POSITION_UNKNOWN))
+		*b = (struct bridge){size, next->base_offset, next->first_position};
+	else if (!known && !next && (known = end_offset >= 0))
+		*b = (struct bridge){BRIDGE_ANYWHERE, end_offset, end_position};
+	if (known)
+		bridge_back(&g, from, after, b);
+	wr_release(&scratch);
+	return known && b->at < size;
+}
+
+/* Damage was met on the way to `position`, at the batch at scan.at: stands behind it, if that is not behind `position`. (A batch of an aborted transaction has no place
+ * in the view: with nothing on the way it costs nothing.) */
+static bool cross_damage(struct log_cursor *c, int64_t position)
+{
+	struct bridge b;
+	struct log_shape *shape = log_shape_take(c->log);
+	bool crossed = behind_damage(shape, c->segment, c->scan.at, c->after, c->end_offset, c->end_position, &b) && b.position <= position && b.position >= c->position;
+	log_shape_drop(c->log, shape);
+	if (!crossed)
+		return false;
+	scan_from(c, b.at, c->scan.read_bytes);
+	c->p = c->end = NULL;
+	c->given = 0;
+	c->more_at = c->more_end = 0;
+	c->position = b.position;
+	return true;
+}
+
 /* Stands at `position`. want: how much will be read there. On success the segment is pinned. */
 static int seek(struct log_cursor *c, int64_t position, size_t want, struct err *e)
 {
@@ -292,15 +341,19 @@ static int seek(struct log_cursor *c, int64_t position, size_t want, struct err 
 		return err_set(e, ERR_CORRUPT, "%s: nothing is known of position %" PRId64 ": the log's first segment begins at position %" PRId64 "; one is missing", c->log->name,
 			       position, entry.position);
 	c->position = entry.position;
+	c->after = entry.offset;
 	c->aim = want + (size_t)(position - entry.position);
-	if (entry.byte_in_batch && (rc = enter_inside(c, &entry, until, e)) < 0)
-		return rc;
+	if (entry.byte_in_batch && (rc = enter_inside(c, &entry, until, e)) < 0) {
+		c->scan.at = entry.batch_position;
+		if (rc != ERR_CORRUPT || !cross_damage(c, position))
+			return rc;
+	}
 	/* the rest of the way by decoding */
 	uint8_t skipped[8192];
 	while (c->position < position) {
 		size_t n = (size_t)(position - c->position);
 		ssize_t got = copy(c, skipped, n < sizeof skipped ? n : sizeof skipped, e);
-		if (got < 0)
+		if (got < 0 && (got != ERR_CORRUPT || !cross_damage(c, position)))
 			return (int)got;
 	}
 	return 0;
@@ -359,6 +412,8 @@ static ssize_t copy(struct log_cursor *c, uint8_t *out, size_t n, struct err *e)
 	size_t done = 0;
 	while (done < n) {
 		ssize_t got = has_records(c) ? give(c, out + done, n - done, e) : next_batch(c, e);
+		if (got == ERR_CORRUPT && cross_damage(c, c->position))
+			continue;
 		if (got < 0)
 			return done ? (ssize_t)done : got;
 		done += (size_t)got;
@@ -445,8 +500,18 @@ static int find_in_segment(struct log_shape *shape, struct segment *s, const str
 	wr_init(&scratch, 0);
 	scan_init(&scan, s->fd, from->batch_position, s->size_bytes, SMALL_READ_BYTES);
 	*position = from->position;
-	while ((rc = scan_next(&scan, &b, &bytes, &at, e)) == 1) {
-		if ((rc = check_crc(s, &b, bytes, at, e)) < 0)
+	for (;;) {
+		struct bridge behind;
+		uint32_t here = scan.at;
+		if ((rc = scan_next(&scan, &b, &bytes, &at, e)) == 1 && check_crc(s, &b, bytes, at, e) < 0)
+			rc = ERR_CORRUPT;
+		if (rc == ERR_CORRUPT && behind_damage(shape, s, here, from->offset, -1, -1, &behind) && behind.position >= *position &&
+		    (w->offset >= 0 ? behind.offset <= w->offset : behind.position <= w->position)) {
+			scan.at = behind.at;
+			*position = behind.position;
+			continue;
+		}
+		if (rc != 1)
 			break;
 		if (batch_is_control(&b) || log_is_aborted(shape, &b)) {
 			if (w->offset >= 0 && batch_last_offset(&b) >= w->offset) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <zlib.h>
 
+#include "store/bridge.h"
 #include "store/io.h"
 #include "store/log_view.h"
 #include "store/scan.h"
@@ -148,87 +149,34 @@ static int scan_batch(struct part *p, const struct batch *b, const uint8_t *byte
 
 /* ---- holes ---- */
 
-/* A valid batch at `at`: 1, its header, and the view bytes of its records. */
-static int valid_batch(struct part *p, uint32_t at, struct batch *b, uint64_t *view_bytes)
-{
-	struct scan scan;
-	const uint8_t *bytes;
-	uint32_t position;
-	*view_bytes = 0;
-	scan_init(&scan, p->fd, at, p->segment->size_bytes, 1);
-	int rc = scan_next(&scan, b, &bytes, &position, NULL);
-	bool good = rc == 1 && batch_crc_matches(b, bytes) &&
-		    (batch_is_control(b) || batch_scan(b, bytes, &p->scratch, VIEW_STEP_BYTES, view_bytes, NULL, NULL, NULL) == 0);
-	scan_release(&scan);
-	return good;
-}
-
-/* The first entry of the old .view behind `from` that stands at a valid batch: where that is, and its position from the segment's first. */
-static bool find_bridge(struct part *p, uint32_t from, struct view_entry *found, int64_t *view_bytes)
-{
-	char path[PATH_MAX];
-	struct segment *s = p->segment;
-	struct view view;
-	struct batch b;
-	uint64_t ignored;
-	bool good = false;
-	segment_path(s->dir, s->base_offset, ".view", path, sizeof path);
-	if (view_open(&view, path, s->base_offset, false, 0, NULL) < 0)
-		return false;
-	for (uint32_t i = 0; i < entries_count(&view.e) && !good; i++) {
-		if (view_entry_at(&view, i, found) < 0 || found->batch_position <= from || found->byte_in_batch)
-			continue;
-		good = valid_batch(p, found->batch_position, &b, &ignored) && b.base_offset == found->offset && b.base_offset > p->end_offset;
-	}
-	*view_bytes = found->position - view.first_position;
-	view_close(&view);
-	return good && *view_bytes >= p->view_bytes;
-}
-
-/* Whether valid batches lead from `at` to the bridge; then it is only one that is damaged. */
-static bool leads_to(struct part *p, uint32_t at, const struct view_entry *bridge, int64_t *first_offset, int64_t *view_bytes)
-{
-	int64_t end = p->end_offset + 1; /* the damaged one had a record at least */
-	struct batch b;
-	uint64_t more;
-	*view_bytes = 0;
-	*first_offset = -1;
-	while (at < bridge->batch_position) {
-		if (!valid_batch(p, at, &b, &more) || b.base_offset < end)
-			return false;
-		if (*first_offset < 0)
-			*first_offset = b.base_offset;
-		*view_bytes += (int64_t)more;
-		end = batch_last_offset(&b) + 1;
-		at += b.size_bytes;
-	}
-	return at == bridge->batch_position && *first_offset >= 0 && end <= bridge->offset;
-}
-
 /* Damage in a part that was safely on disk costs no more than itself, where the old .view tells at which position the view goes on. true: the scan goes on behind it. */
 static bool bridge_hole(struct part *p, struct scan *scan)
 {
-	uint8_t header[BATCH_HEADER_BYTES];
-	struct batch b;
-	struct view_entry bridge;
-	int64_t view_bytes, between, offset;
+	char path[PATH_MAX];
+	struct segment *s = p->segment;
+	const struct bridge_log g = {scan->fd, s->size_bytes, NULL, &p->scratch};
+	struct view view;
+	struct bridge anchor, behind;
 	struct hole hole = {.from = scan->at, .from_offset = p->end_offset};
-	if (p->end_offset >= p->recovery_point || !find_bridge(p, hole.from, &bridge, &view_bytes) || bridge.offset > p->recovery_point)
+	segment_path(s->dir, s->base_offset, ".view", path, sizeof path);
+	if (p->end_offset >= p->recovery_point || view_open(&view, path, s->base_offset, false, 0, NULL) < 0)
 		return false;
-	hole.to = bridge.batch_position;
-	hole.to_offset = bridge.offset;
-	if (io_pread(scan->fd, header, sizeof header, hole.from) == sizeof header && batch_decode(&b, header, sizeof header, scan->end - hole.from, NULL) == 0 &&
-	    leads_to(p, hole.from + b.size_bytes, &bridge, &offset, &between) && view_bytes - between >= p->view_bytes) {
-		hole.to = hole.from + b.size_bytes;
-		hole.to_offset = offset;
-		view_bytes -= between;
-	}
+	bool found = bridge_entry(&g, &view, hole.from, p->end_offset, &anchor);
+	anchor.position -= view.first_position;
+	view_close(&view);
+	if (!found || anchor.offset > p->recovery_point || anchor.position < p->view_bytes)
+		return false;
+	behind = anchor;
+	if (!bridge_back(&g, hole.from, p->end_offset, &behind) || behind.position < p->view_bytes)
+		behind = anchor;
+	hole.to = behind.at;
+	hole.to_offset = behind.offset;
 	if (!push((void **)&p->hole, &p->hole_count, &p->hole_cap, sizeof hole)) {
 		no_memory(p);
 		return false;
 	}
 	p->hole[p->hole_count - 1] = hole;
-	p->view_bytes = view_bytes;
+	p->view_bytes = behind.position;
 	p->behind_hole = true;
 	scan->at = hole.to;
 	return true;

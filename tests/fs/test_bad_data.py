@@ -411,6 +411,39 @@ def test_a_flipped_bit_costs_its_batch_alone(mounts, where, byte):
     assert where == "tail" or digest(log) == damaged, "nothing is mended behind the user's back"
 
 
+@pytest.mark.parametrize("byte", ["length", "crc", "record"])
+def test_a_flipped_bit_costs_no_message_of_another_batch(mounts, byte):
+    """Of many small batches, each readable at its own position: also those that no .view entry points at, to the log's end."""
+    mount = mounts()
+    (mount.dir / "t").mkdir()
+    path = mount.dir / "t" / "0"
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    messages = [b"%03d %s\n" % (number, b"x" * 87) for number in range(400)]
+    for message in messages:
+        os.write(fd, message)
+    os.close(fd)
+    log, = (mount.data / "t-0").glob("*.log")
+    all_batches = list(batches(log))
+    assert len(all_batches) == 400
+    mount.expect("t/0")
+    mount.expect("t-0")
+    for broken in (0, 200, 390, 399):
+        mount.umount()
+        at, size = all_batches[broken]
+        place = at + {"length": 10, "crc": 18, "record": size - 2}[byte]
+        flip(log, place)
+        mount.start()
+        fd = os.open(path, os.O_RDONLY)
+        for number, message in enumerate(messages):
+            if number == broken:
+                for inside in (0, 50, 91):
+                    refused(errno.EIO, os.pread, fd, 10, 92 * number + inside)
+            else:
+                assert os.pread(fd, 92, 92 * number) == message
+        os.close(fd)
+        flip(log, place)
+
+
 def crash_with(mounts, change, cut=False):
     """The daemon is killed, the log directory changed, the daemon started again."""
     filled = Filled(mounts(), cut)

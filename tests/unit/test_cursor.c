@@ -167,6 +167,85 @@ static void test_damaged_batch(void **state)
 	check_log(&f);
 }
 
+struct extent { int64_t begin, end; }; /* view positions */
+
+/* The view positions of batch number `which` of a segment's file, and where it is. */
+static struct extent batch_extent(const char *bytes, size_t n, size_t which, size_t *at)
+{
+	*at = 0;
+	while (which-- && *at + be32_get(bytes + *at + 8) + 12 < n)
+		*at += be32_get(bytes + *at + 8) + 12;
+	int64_t offset = (int64_t)be64_get(bytes + *at);
+	return (struct extent){f.m.position[offset], f.m.position[offset + (int64_t)be32_get(bytes + *at + 23) + 1]};
+}
+
+/* Everything can be read but what is in [lost.begin, lost.end); what may be read there is right. Records are found too. */
+static void check_all_but(struct extent lost)
+{
+	char buf[200];
+	struct log_cursor *c = log_cursor_new(f.log);
+	log_cursor_visible(c, f.m.stable, f.m.end_position);
+	for (size_t i = 0; i < f.m.visible; i++) {
+		int64_t from = f.m.position[i], offset, position;
+		if (from >= f.m.end_position)
+			break;
+		bool good = from < lost.begin || from >= lost.end;
+		ssize_t got = log_cursor_read(c, from, f.m.end_position, buf, sizeof buf, &f.err);
+		if (got < 0 && good)
+			fail_msg("position %" PRId64 ", with %" PRId64 " to %" PRId64 " damaged: %s", from, lost.begin, lost.end, f.err.text);
+		if (got > 0)
+			assert_memory_equal(buf, f.m.view + from, (size_t)got);
+		int rc = log_locate(f.log, from, &offset, &position, &f.err);
+		assert_true(rc == 0 ? position == from && f.m.position[offset] == from : rc == ERR_CORRUPT);
+		if (rc == 0) {
+			assert_int_equal(log_position_of(f.log, offset, &position, &f.err), 0);
+			assert_int_equal(position, from);
+		}
+	}
+	log_cursor_free(c);
+}
+
+/* One flipped bit costs its batch alone: what stands between it and the next .view entry, the next segment or the log's end can be read, whatever the bit was. Of two
+ * damaged batches, at most what is between them is lost too. */
+static void test_behind_damage(void **state)
+{
+	(void)state;
+	f.limits.segment_bytes = 30000;
+	fx_open(&f);
+	fx_mixture(&f, 250, true);
+	model_build(&f.m);
+	for (size_t times = 0; times < 300; times++) {
+		char path[PATH_MAX];
+		size_t n, at, other, segment = below(f.log->shape->segment_count);
+		snprintf(path, sizeof path, "%s", fx_file(&f, f.log->shape->segment[segment]->base_offset, ".log"));
+		fx_close(&f);
+		char *bytes = slurp(path, &n);
+		size_t which = below(40);
+		struct extent lost = batch_extent(bytes, n, which, &at);
+		size_t bit = below(3) ? 8 * (at + 61) - below(8 * 40) - 1 : 8 * (at + be32_get(bytes + at + 8) + 12) - below(300) - 1;
+		bytes[bit / 8] ^= (char)(1 << bit % 8);
+		if (times % 3 == 0) {
+			bytes[bit / 8] ^= (char)(1 << bit % 8);
+			struct extent second = batch_extent(bytes, n, which + 1 + below(4), &other);
+			bytes[bit / 8] ^= (char)(1 << bit % 8);
+			bytes[other + 65] ^= 4;
+			lost.end = second.end;
+			spit(path, bytes, n);
+			bytes[other + 65] ^= 4;
+		} else {
+			spit(path, bytes, n);
+		}
+		f.has_row = true;
+		fx_open(&f);
+		check_all_but(lost);
+		bytes[bit / 8] ^= (char)(1 << bit % 8);
+		spit(path, bytes, n);
+		free(bytes);
+		fx_reopen(&f);
+	}
+	check_log(&f);
+}
+
 /* ---- together with an appender ---- */
 
 struct crowd {
@@ -321,6 +400,7 @@ int main(void)
 		T(test_idle_cursor_holds_nothing),
 		T(test_deleted_under_it),
 		T(test_damaged_batch),
+		T(test_behind_damage),
 		T(test_while_it_grows),
 		T(test_views_made_by_many),
 	};
