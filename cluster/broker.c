@@ -180,25 +180,28 @@ static void start_row(void *arg, const struct start_row *row)
 	p->known.pair_position = p->recorded_position = row->position;
 }
 
-/* Whether the partition is still as the row has it, so that it need not be opened. After our own clean stop it is; else its directory and its active
- * segment must look untouched, and what they hold must be on disk or in this boot's page cache. */
-static bool row_holds(struct loading *x, struct partition *p, const struct partition_row *r)
+/* Whether the partition's directory and its active segment look as the row has them. A directory of which no log was ever opened has no time in it. */
+static bool looks_untouched(struct partition *p, const struct partition_row *r, bool ever_opened)
 {
-	char path[PATH_MAX], *dir;
+	char path[PATH_MAX], *dir = partition_path(p);
 	struct stat st;
-	if (x->our_stop)
-		return true;
-	if (!x->same_boot && r->recovery_point < r->leo)
+	if (!dir)
 		return false;
-	if (!(dir = partition_path(p)))
-		return false;
-	bool same = io_stat(dir, &st) == 0 && st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec == r->dir_mtime_ns;
+	bool same = (!ever_opened && r->dir_mtime_ns == 0) ||
+		    (io_stat(dir, &st) == 0 && st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec == r->dir_mtime_ns);
 	if (same && r->active_base >= 0) {
 		segment_path(dir, r->active_base, ".log", path, sizeof path);
 		same = io_stat(path, &st) == 0 && st.st_size == r->active_bytes;
 	}
 	free(dir);
 	return same;
+}
+
+/* Whether the partition is still as the row has it, so that it need not be opened. After our own clean stop it is (what was not flushed then has no snapshot, which
+ * log_open asks for); else it must look untouched, and what it holds must be on disk or in this boot's page cache. */
+static bool row_holds(struct loading *x, struct partition *p, const struct partition_row *r)
+{
+	return x->our_stop || ((x->same_boot || r->recovery_point >= r->leo) && looks_untouched(p, r, true));
 }
 
 static void state_row(void *arg, const struct partition_row *r)
@@ -223,6 +226,8 @@ static void state_row(void *arg, const struct partition_row *r)
 		.pair_position = row.start_position, .dir_mtime_ns = row.dir_mtime_ns,
 	};
 	partition_publish_known(p, &row);
+	if (x->our_stop && !looks_untouched(p, r, false)) /* something may be missing: who opens it says so */
+		later(x, p);
 }
 
 /* Without a row a log starts at (0, 0): a row is durable before any segment goes. (Not where Kafka had the directory since: its topics have none.) */
@@ -419,6 +424,18 @@ static bool gather(void *arg, struct topic *t)
 	return true;
 }
 
+static bool spend_consents(void *arg, struct topic *t)
+{
+	for (int32_t i = 0; i < topic_partition_count(t); i++) {
+		struct partition *p = topic_partition(t, i);
+		struct err why = ERR_INIT;
+		if (p && p->dir == arg && partition_spend_consent(p, &why) < 0)
+			diag_error("%s", why.text);
+		partition_unref(p);
+	}
+	return true;
+}
+
 int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct err *e)
 {
 	static const char *const names[] = {RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE};
@@ -443,6 +460,8 @@ int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct er
 		rc = clean_stop_write(d->path, e);
 	pthread_mutex_unlock(&d->checkpoint_lock);
 	release_rows(&r);
+	if (rc == 0)
+		topics_list(b, NULL, spend_consents, d);
 	return rc;
 }
 

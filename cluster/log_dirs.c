@@ -196,7 +196,8 @@ static int look_at(struct broker *b, struct log_dir *d, struct err *e)
 	d->foreign = d->starts_lost && !has_file(d, PARTITION_STATE_FILE) && !has_file(d, RESERVE_FILE);
 	d->clean = has_file(d, CLEAN_SHUTDOWN_FILE);
 	if (d->read_only && !(d->clean && clean_stop_is_ours(d->path)))
-		return err_set(e, ERR_READ_ONLY, "%s may not be written, and was not stopped cleanly by spoolfs: what a start has to make anew there cannot be made. spoolfs dump shows what is in it", d->path);
+		return err_set(e, ERR_READ_ONLY, "%s may not be written, and was not stopped cleanly by spoolfs: what a start has to make anew there cannot be made. "
+			       "spoolfs dump shows what is in it", d->path);
 	if (rc == ERR_NOT_FOUND && !d->read_only) {
 		meta = (struct dir_meta){.version = 0, .broker_id = b->id};
 		uuid_text_new(meta.cluster_id);

@@ -18,6 +18,7 @@
 #include "cluster/partition.h"
 #include "cluster/topics.h"
 #include "store/checkpoint.h"
+#include "store/consent.h"
 #include "store/cursor.h"
 #include "store/dirs.h"
 #include "store/log.h"
@@ -113,6 +114,8 @@ struct partition {
 	pthread_mutex_t open_lock;      /* opening and closing the log */
 	struct log *log;                /* NULL: not open. Set under open_lock and log_lock */
 	struct known known;             /* open_lock */
+	struct consent *consent;        /* open_lock: to losses, by which its log was recovered; until that is on disk. NULL: usually */
+	bool consent_noted;             /* open_lock: the checkpoint being written knows the log as it was accepted */
 	uint32_t users;                 /* open_lock */
 	int64_t idle_since_ms;          /* open_lock: when users became 0 */
 	char *why_offline;              /* open_lock; not NULL: it is offline */
@@ -158,6 +161,8 @@ void partition_take_offline(struct partition *p, const char *why);
 void partition_fail_waiting(struct partition *p, int code, const char *why);
 /* What the state checkpoint says of it; false: nothing to be relied on, but for recovery point and log start as they were last known. */
 bool partition_row(struct partition *p, struct partition_row *row);
+/* Checkpoints with its row are on disk: a consent to losses is spent. */
+int partition_spend_consent(struct partition *p, struct err *e);
 void partition_publish_known(struct partition *p, const struct partition_row *row);
 int partition_apply_retention(struct partition *p, int64_t now_ms, struct err *e);
 bool partition_has_open_log(struct partition *p);

@@ -31,11 +31,22 @@ struct partition *partition_new(struct topic *t, int32_t index, struct log_dir *
 	return p;
 }
 
+/* locks: open_lock, or nobody else has it. */
+static void drop_consent(struct partition *p)
+{
+	if (p->consent)
+		consent_release(p->consent);
+	free(p->consent);
+	p->consent = NULL;
+	p->consent_noted = false;
+}
+
 void partition_free(struct partition *p)
 {
 	if (!p)
 		return;
 	log_free(p->log);
+	drop_consent(p);
 	if (p->dir)
 		atomic_fetch_sub(&p->dir->partition_count, 1);
 	pthread_mutex_destroy(&p->open_lock);
@@ -250,7 +261,16 @@ static int open_log(struct partition *p, struct err *e)
 	};
 	struct log *l;
 	struct err why = ERR_INIT;
-	int rc = log_open(&l, &o, &why);
+	struct consent accepted;
+	drop_consent(p);
+	o.accepted = &accepted;
+	int rc = consent_load(&accepted, path, &why);
+	if (rc == 0)
+		rc = log_open(&l, &o, &why);
+	if (rc == 0 && accepted.there && accepted.judged && (p->consent = malloc(sizeof accepted)))
+		*p->consent = accepted; /* without memory it is not spent, and holds on */
+	else
+		consent_release(&accepted);
 	free(path);
 	if (rc == ERR_OFFLINE || rc == ERR_CORRUPT || rc == ERR_UNSUPPORTED) {
 		p->why_offline = strdup(why.text);
@@ -259,9 +279,12 @@ static int open_log(struct partition *p, struct err *e)
 	}
 	if (rc < 0)
 		return err_set(e, rc, "%s", why.text);
+	/* it begins where it did not before: its first segments are gone, and that is accepted */
+	if (p->known.pair_offset >= 0 && l->start_offset > p->known.pair_offset)
+		rc = broker_record_start(p->topic->broker, p, l->start_offset, l->start_position, &why);
 	/* where the pair is lost, Kafka's own checkpoint still has the offset */
 	int64_t position;
-	if (p->known.log_start > l->start_offset && p->known.log_start <= l->view_offset && (rc = log_position_of(l, p->known.log_start, &position, &why)) == 0)
+	if (rc == 0 && p->known.log_start > l->start_offset && p->known.log_start <= l->view_offset && (rc = log_position_of(l, p->known.log_start, &position, &why)) == 0)
 		rc = log_set_start(l, p->known.log_start, position, &why);
 	if (rc < 0) {
 		log_free(l);
@@ -379,8 +402,24 @@ bool partition_row(struct partition *p, struct partition_row *r)
 			good = true;
 		}
 	}
+	p->consent_noted = good && p->consent;
 	pthread_mutex_unlock(&p->open_lock);
 	return good;
+}
+
+int partition_spend_consent(struct partition *p, struct err *e)
+{
+	int rc = 0;
+	pthread_mutex_lock(&p->open_lock);
+	if (p->consent_noted && !p->topic->deleted) {
+		char *path = partition_path(p);
+		rc = path ? consent_spend(p->consent, path, e) : err_set(e, ERR_NO_MEMORY, "no memory for a path");
+		free(path);
+		if (rc == 0)
+			drop_consent(p);
+	}
+	pthread_mutex_unlock(&p->open_lock);
+	return rc;
 }
 
 void partition_take_offline(struct partition *p, const char *why)

@@ -397,8 +397,8 @@ int topic_print_config(struct topic *t, struct wr *text)
 	if (t->conf)
 		conf_print_set(t->conf, text, false);
 	if (t->damaged)
-		wr_printf(text, "# topic.properties, which keeps the properties of this topic, is damaged or missing (spoolfs verify says what is wrong): nothing is deleted, and only the daemon's user may enter. "
-				"Put the file back and mount again, or set the properties anew here\n");
+		wr_printf(text, "# topic.properties, which keeps the properties of this topic, is damaged or missing (spoolfs verify says what is wrong): "
+				"nothing is deleted, and only the daemon's user may enter. Put the file back and mount again, or set the properties anew here\n");
 	else if (t->lost && !conf_is_set(c, "retention.ms", false) && !conf_is_set(c, "retention.bytes", false))
 		wr_printf(text, "# the properties of this topic were lost: nothing of it is deleted until retention.ms or retention.bytes is set here\n");
 	else if (t->adopted && t->limits.retention.ms < 0 && t->limits.retention.bytes < 0)

@@ -9,6 +9,7 @@
 #include "cluster/topic_file.h"
 #include "cluster/topics.h"
 #include "fs/cmd_verify.h"
+#include "store/consent.h"
 #include "store/dirs.h"
 #include "store/io.h"
 #include "store/producers.h"
@@ -65,7 +66,7 @@ static bool has_suffix(const char *name, const char *suffix)
 
 static bool is_known(const char *name)
 {
-	static const char *const names[] = {"leader-epoch-checkpoint", "partition.metadata", TOPIC_FILE, "quorum-state"};
+	static const char *const names[] = {"leader-epoch-checkpoint", "partition.metadata", TOPIC_FILE, CONSENT_FILE, "quorum-state"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(name, names[i]))
 			return true;

@@ -73,6 +73,8 @@ struct log {
 	struct wr scratch;             /* for decompressing while projecting */
 };
 
+struct consent;
+
 struct log_open {
 	const char *dir, *name;
 	struct segment_cache *cache;
@@ -85,6 +87,7 @@ struct log_open {
 	bool gaps;                     /* offsets may be missing between batches: Kafka made it, and may have compacted it */
 	bool foreign;                  /* nothing of it was ever projected: its view starts at (log start, 0) */
 	bool clean;                    /* the last stop was clean: without a row the log is whole all the same */
+	struct consent *accepted;      /* borrowed; what may be lost (consent.h), and then what was */
 	bool keep;                     /* segments below the log start stay where they are */
 	bool read_only;                /* it may not be written: files are opened for reading alone */
 };

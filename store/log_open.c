@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "store/consent.h"
 #include "store/diag.h"
 #include "store/io.h"
 #include "store/log_view.h"
@@ -302,19 +303,28 @@ static int try_row(struct log *l, struct found *f, const struct partition_row *r
 	return rc;
 }
 
+/* A row is from when the log was whole. */
+static void compare_bytes(const struct log *l, const struct partition_row *r)
+{
+	if (l->bytes < r->bytes)
+		diag_error("%s: its segments have %" PRId64 " bytes, and had %" PRId64 " at the last stop: a .log is missing or cut short. What is left can be read; "
+			   "a replica or a backup of %s makes it whole", l->name, (int64_t)l->bytes, r->bytes, l->dir);
+}
+
 static int open_found(struct log *l, struct found *f, const struct log_open *o, struct err *e)
 {
-	bool trusted;
+	bool trusted = false;
 	int rc = load_segments(l, f, o->read_only, e);
 	if (rc < 0)
 		return rc;
 	rc = load_epochs(l, e);
 	if (rc < 0 && rc != ERR_CORRUPT && rc != ERR_NOT_FOUND)
 		return rc;
-	if ((rc = try_row(l, f, o->row, rc == 0, &trusted, e)) < 0)
+	if (!o->accepted->all && (rc = try_row(l, f, o->row, rc == 0, &trusted, e)) < 0)
 		return rc;
 	if (trusted) {
 		adopt_row(l, o->row);
+		compare_bytes(l, o->row);
 		rc = log_drop_head(l, !o->foreign && !o->keep, e);
 		return rc == 0 ? open_active_view(l, e) : rc;
 	}

@@ -5,7 +5,7 @@
  *     with the log, and the view's entries are made anew.
  *  2. Where a segment stops being valid: if a valid batch follows, there or in a later segment, or if durable offsets are missing, the log is damaged and offline, with
  *     a report. Else it is a torn tail. Damage below the recovery point that the old .view bridges is a hole: reported, and an error to who reads there; all else
- *     is kept.
+ *     is kept. What is gone for good is done without only where the user asks for it (consent.h).
  *  3. Offsets and positions from segment to segment leave no room for a missing one. Up to here nothing was changed.
  *  4. A torn tail is kept as <base>.cut, and cut.
  *  5. Producer state is replayed from the newest snapshot; epochs are read from the batches; transactions decide what is visible.
@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "store/consent.h"
 #include "store/diag.h"
 #include "store/io.h"
 #include "store/log_view.h"
@@ -33,6 +34,7 @@ struct recovery {
 	size_t keep;               /* segments [0, keep) of the shape stay; behind them is nothing but empty ones */
 	struct part *part;
 	struct part *torn;         /* its tail is to be cut; NULL: none is */
+	bool transactional;        /* there are transactions in what was scanned */
 	int64_t scanned_from;      /* offset; INT64_MAX where none is scanned */
 	struct segment **below;    /* owned, with references: segments wholly below the log start */
 	size_t below_count;
@@ -52,6 +54,18 @@ static int offline(struct log *l, struct err *e, const char *what)
 		       "of the directory makes it whole", l->name, what, l->dir);
 }
 
+/* The same where the log can do without what is gone, if that is what the user wants. */
+static int offline_unless(struct log *l, struct err *e, const char *what)
+{
+	return err_set(e, ERR_OFFLINE, "%s: %s. Nothing was changed. `spoolfs dump --records %s` gives what can be read; a replica or a backup of the directory makes it whole; "
+		       "to go on without what is lost, make an empty file " CONSENT_FILE " in it and mount again", l->name, what, l->dir);
+}
+
+static void go_on(struct log *l, const char *what)
+{
+	diag_warning("%s: %s. It goes on with what is left, as " CONSENT_FILE " asks for", l->name, what);
+}
+
 /* A scan that stopped early: torn tail or damage? */
 static int judge(struct recovery *r, struct part *p, struct err *e)
 {
@@ -63,11 +77,11 @@ static int judge(struct recovery *r, struct part *p, struct err *e)
 	bool more = rc == 1;
 	for (size_t i = 0; i < s->segment_count; i++)
 		more |= s->segment[i]->base_offset > p->segment->base_offset && s->segment[i]->size_bytes > 0;
-	if (!more && p->end_offset >= r->o->recovery_point)
+	if (!more && (p->end_offset >= r->o->recovery_point || r->o->accepted->all))
 		return 0;
 	snprintf(what, sizeof what, "%020" PRId64 ".log is damaged at %s (%s)", p->segment->base_offset, p->err.text,
 		 more ? "valid batches follow" : "in a part that was safely on disk before");
-	return offline(r->l, e, what);
+	return (more ? offline : offline_unless)(r->l, e, what);
 }
 
 static int judge_all(struct recovery *r, struct err *e)
@@ -88,6 +102,7 @@ static int judge_all(struct recovery *r, struct err *e)
 			r->keep = r->first + r->count;
 		}
 	}
+	r->transactional = transactional;
 	/* which transactions count decides positions, and a hole may have held markers */
 	if (rc == 0 && holes && transactional)
 		rc = offline(r->l, e, "a part that was safely on disk before is damaged, and there are transactions");
@@ -117,25 +132,49 @@ static int end_of(struct recovery *r, size_t i, int64_t *end, bool *known, struc
 	return rc < 0 ? err_set(e, rc, "%s", why.text) : 0;
 }
 
+/* Where the view of a segment begins, by its own .view; POSITION_UNKNOWN. Without opening the segment, which would mend its indexes. */
+static int64_t own_first_position(const struct segment *s)
+{
+	char path[PATH_MAX];
+	struct view v;
+	segment_path(s->dir, s->base_offset, ".view", path, sizeof path);
+	if (view_open(&v, path, s->base_offset, false, 0, NULL) < 0)
+		return POSITION_UNKNOWN;
+	int64_t position = v.first_position;
+	view_close(&v);
+	return position;
+}
+
 /* Whether the view goes on without a step from segment i to the next. */
 static int view_goes_on(struct log *l, size_t i, bool *on, struct err *e)
 {
-	struct segment *next = l->shape->segment[i + 1];
-	int64_t position, known = POSITION_UNKNOWN;
+	int64_t position, known = own_first_position(l->shape->segment[i + 1]);
 	*on = false;
-	int rc = segment_pin(next, e);
-	if (rc < 0)
-		return rc;
-	if (next->view_ok)
-		known = next->view.first_position;
-	segment_unpin(next);
 	if (known == POSITION_UNKNOWN)
 		return 0;
-	rc = log_need_view(l, l->shape, i, e);
+	int rc = log_need_view(l, l->shape, i, e);
 	if (rc == 0)
 		rc = log_end_position(l, i, &position, e);
 	*on = rc == 0 && position == known;
 	return rc;
+}
+
+/* Segments are missing before segment i. What is left has its positions where its own .view tells them, and no transaction decides them. */
+static int accept_gap(struct recovery *r, size_t i, const char *what, struct err *e)
+{
+	struct log *l = r->l;
+	int64_t position = own_first_position(l->shape->segment[i]);
+	if (position == POSITION_UNKNOWN || r->transactional)
+		return offline(l, e, what);
+	int rc = consent_to_gap(r->o->accepted, l->shape->segment[i]->base_offset, e);
+	if (rc == 0)
+		return offline_unless(l, e, what);
+	if (rc < 0)
+		return rc;
+	if (i >= r->first && i < r->first + r->count)
+		r->part[i - r->first].first_position = position;
+	go_on(l, what);
+	return 0;
 }
 
 /* Offsets that are missing between two segments were compacted away if the view goes on without a step; else a segment is missing. */
@@ -152,11 +191,12 @@ static int check_gap(struct recovery *r, size_t i, int64_t end, struct err *e)
 		if (rc < 0 || on)
 			return rc;
 	}
-	if (end > next->base_offset)
+	if (end > next->base_offset) {
 		snprintf(what, sizeof what, "segments %020" PRId64 " and %020" PRId64 " overlap", l->shape->segment[i]->base_offset, next->base_offset);
-	else
-		snprintf(what, sizeof what, "offsets %" PRId64 " to %" PRId64 " are missing between two segments", end, next->base_offset - 1);
-	return offline(l, e, what);
+		return offline(l, e, what);
+	}
+	snprintf(what, sizeof what, "offsets %" PRId64 " to %" PRId64 " are missing between two segments", end, next->base_offset - 1);
+	return accept_gap(r, i + 1, what, e);
 }
 
 /* An empty last segment that does not begin where the one before it ends goes: the records before it were lost (that is no damage, unless they were durable), or
@@ -189,7 +229,9 @@ static int check_ends(struct recovery *r, struct err *e)
 	l->leo = end;
 	if (end < r->o->recovery_point) {
 		snprintf(what, sizeof what, "it ends at offset %" PRId64 ", but everything below %" PRId64 " was safely on disk before", end, r->o->recovery_point);
-		return offline(l, e, what);
+		if (!r->o->accepted->all)
+			return offline_unless(l, e, what);
+		go_on(l, what);
 	}
 	return 0;
 }
@@ -236,7 +278,10 @@ static int place_start(struct log *l, const struct log_open *o, struct err *e)
 	}
 	if (rc == 0 && s->segment_count && base > l->start_offset) {
 		snprintf(what, sizeof what, "the log starts at offset %" PRId64 ", but its first segment begins at %" PRId64 ": one is missing", (int64_t)l->start_offset, base);
-		return offline(l, e, what);
+		if (!o->accepted->all)
+			return offline_unless(l, e, what);
+		go_on(l, what);
+		rc = start_from_view(l, s->segment[0], e);
 	}
 	return rc;
 }
@@ -523,6 +568,8 @@ static int write_views(struct recovery *r, struct err *e)
 	int rc = log_need_view(l, l->shape, r->first, e);
 	int64_t position = l->shape->segment[r->first]->first_position;
 	for (size_t i = 0; i < r->count && rc == 0; i++) {
+		if (r->part[i].first_position != POSITION_UNKNOWN)
+			position = r->part[i].first_position;
 		rc = write_view(&r->part[i], position, e);
 		position += r->part[i].view_bytes;
 	}
@@ -567,7 +614,7 @@ static int restore_views(struct recovery *r, struct err *e)
 static size_t scan_from_segment(struct log *l, const struct log_open *o)
 {
 	size_t first = 0;
-	if (o->clean && l->epochs.count)
+	if (o->clean && l->epochs.count && !o->accepted->all)
 		return l->shape->segment_count;
 	if (!l->epochs.count)
 		return 0; /* only the batches can tell the epochs */
@@ -587,7 +634,7 @@ static int scan_parts(struct recovery *r, struct err *e)
 	if (!r->part)
 		return err_set(e, ERR_NO_MEMORY, "no memory to recover %s", l->name);
 	for (size_t i = 0; i < r->count; i++)
-		r->part[i] = (struct part){.segment = l->shape->segment[r->first + i], .recovery_point = r->o->recovery_point, .gaps = r->o->gaps || r->o->foreign,
+		r->part[i] = (struct part){.segment = l->shape->segment[r->first + i], .first_position = POSITION_UNKNOWN, .recovery_point = r->o->recovery_point, .gaps = r->o->gaps || r->o->foreign,
 					   .interval_bytes = l->limits.interval_bytes};
 	pool_for_each(l->pool, r->count, scan_one, r);
 	return 0;
@@ -606,6 +653,8 @@ static void release(struct recovery *r)
 int log_recover(struct log *l, const struct log_open *o, struct err *e)
 {
 	struct recovery r = {.l = l, .o = o};
+	o->accepted->judged = true;
+	o->accepted->found_count = 0;
 	l->view_offset = INT64_MAX; /* whoever looks for a view on the way takes all there is for visible; see restore_views */
 	int rc = place_start(l, o, e);
 	if (rc == 0)

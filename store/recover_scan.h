@@ -15,6 +15,7 @@ struct hole { /* a damaged part that was safely on disk before, and what is know
 
 struct part { /* one segment's scan */
 	struct segment *segment;   /* borrowed */
+	int64_t first_position;    /* where its view begins, behind a gap; POSITION_UNKNOWN: where the one before ends */
 	int64_t recovery_point;    /* damage below it may be a hole */
 	bool gaps;                 /* offsets may be missing: Kafka has compacted here */
 	int rc;                    /* 0: valid to the end; ERR_CORRUPT: up to valid_bytes */
@@ -43,7 +44,7 @@ struct part { /* one segment's scan */
 	bool behind_hole;          /* the batch at hand is the first behind one */
 };
 
-/* segment, recovery_point, gaps and interval_bytes are set, all else is 0. */
+/* segment, first_position, recovery_point, gaps and interval_bytes are set, all else is 0. */
 void part_scan(struct part *p);
 /* A scan that stopped early: 1: a valid batch stands behind the damage; 0: none does. */
 int part_has_more(struct part *p, struct err *e);

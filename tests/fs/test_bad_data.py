@@ -5,11 +5,13 @@ import errno
 import hashlib
 import os
 import random
+import re
 import shutil
 import stat
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -452,6 +454,30 @@ def crash_with(mounts, change, cut=False):
     return filled
 
 
+def test_a_clean_stop_does_not_vouch_for_what_it_did_not_flush(mounts):
+    """Killed, mounted and stopped, but not opened in between: what a power cut takes then is a torn tail."""
+    filled = Filled(mounts("log.flush.offset.checkpoint.interval.ms=100"), cut=False)
+    mount = filled.mount
+    mount.expect("t-0")
+    state = mount.data / "partition-state-checkpoint"
+    wait_until(lambda: state.exists() and b" %d " % len(filled.text) in state.read_bytes())
+    mount.kill()
+    mount.start()
+    mount.umount()
+    log = logs_of(filled)[-1]
+    at, size = list(batches(log))[-1]
+    log.write_bytes(log.read_bytes()[:at] + bytes(size))
+    body = re.sub(rb"boot \S+", b"boot another", state.read_bytes().rsplit(b"crc ", 1)[0])
+    state.write_bytes(body + b"crc %08x\n" % crc32c(body))
+    marker = mount.data / ".kafka_cleanshutdown"
+    marker.write_text(re.sub(r'"spoolfsState":\d+', f'"spoolfsState":{crc32c(state.read_bytes())}', marker.read_text()))
+    mount.start()
+    there = filled.path.read_bytes()
+    assert filled.text.startswith(there) and there.endswith(b"\n") and len(there) < len(filled.text)
+    filled.text = there
+    filled.check_still_works()
+
+
 def torn_by(lost):
     def tear(content, at, size):
         return content[:-lost]
@@ -565,6 +591,86 @@ def test_a_missing_segment_is_an_error_and_not_skipped(mounts, which, stop):
         shutil.move(path, filled.stored / path.name)
     mount.start()
     filled.check_still_works()
+
+
+def move_segment(log, to):
+    to.mkdir(exist_ok=True)
+    for path in log.parent.glob(f"{log.stem}.*"):
+        shutil.move(path, to / path.name)
+
+
+@pytest.mark.parametrize("which", ["first", "middle", "sealed-short"])
+def test_what_is_missing_after_a_clean_stop_is_told_at_once(mounts, which):
+    """The mount goes on, but not without a word."""
+    filled = Filled(mounts(), cut=False)
+    mount = filled.mount
+    mount.umount()
+    log = logs_of(filled)[{"first": 0, "middle": 2, "sealed-short": 1}[which]]
+    if which == "sealed-short":
+        os.truncate(log, log.stat().st_size - 7)
+        (filled.stored / "a file that was made").touch()
+    else:
+        move_segment(log, mount.place / "away")
+    mount.expect("t-0: its segments have ")
+    mount.start()
+    assert "t-0: its segments have " in mount.messages()
+
+
+@pytest.mark.parametrize("which", ["first", "middle", "tail", "tail-clean"])
+def test_a_log_goes_on_without_what_is_lost_where_the_user_says_so(mounts, sh, which):
+    """The sentence says how."""
+    filled = Filled(mounts(), cut=False)
+    mount, path = filled.mount, filled.path
+    log = logs_of(filled)[{"first": 0, "middle": 2}.get(which, -1)]
+    begins = {}
+    for number in range(len(logs_of(filled))):
+        view = logs_of(filled)[number].with_suffix(".view").read_bytes()
+        begins[number] = struct.unpack_from(">q", view, 16)[0]
+    mount.umount() if which == "tail-clean" else (time.sleep(1.5), mount.kill())
+    if which.startswith("tail"):
+        mount.expect("t-0")
+        mount.start()
+        filled.check()  # opened, it is flushed at the stop
+        mount.umount()
+        if which == "tail":
+            (mount.data / ".kafka_cleanshutdown").unlink()
+        os.truncate(log, log.stat().st_size - 7)
+    else:
+        move_segment(log, mount.place / "away")
+    mount.expect("t-0")
+    mount.expect("t/0")
+    mount.start()
+    refused(errno.EIO, path.read_bytes)
+    said = mount.messages()
+    assert "accept-loss" in said and str(filled.stored) in said
+    mount.umount()
+    (filled.stored / "accept-loss").touch()
+    for again in range(3):
+        mount.start()
+        end = os.stat(path).st_size
+        if which == "first":
+            assert path.read_bytes() == filled.text[begins[1]:]
+            assert int(os.getxattr(path, "user.spoolfs.log_start_position")) == begins[1]
+        elif which == "middle":
+            fd = os.open(path, os.O_RDONLY)
+            assert os.pread(fd, begins[2], 0) == filled.text[:begins[2]]
+            refused(errno.EIO, os.pread, fd, 10, begins[2])
+            refused(errno.EIO, os.pread, fd, 10, begins[3] - 1)
+            assert os.pread(fd, 1 << 20, begins[3]) == filled.text[begins[3]:]
+            os.close(fd)
+        else:
+            if again == 0:
+                filled.text = filled.text[:end]
+            assert path.read_bytes() == filled.text and filled.text.endswith(b"\n")
+        assert end == len(filled.text)
+        filled.append(b"".join(filled.lines(20)))
+        if again == 1:
+            wait_until(lambda: not (filled.stored / "accept-loss").exists() or (filled.stored / "accept-loss").stat().st_size)
+        if again == 2:
+            mount.umount()
+        else:
+            mount.kill()
+    assert (filled.stored / "accept-loss").exists() == (which == "middle")
 
 
 # What does not belong there

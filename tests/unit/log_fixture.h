@@ -23,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "store/consent.h"
 #include "store/cursor.h"
 #include "store/diag.h"
 #include "store/io.h"
@@ -175,6 +176,7 @@ struct fx {
 	bool has_row;
 	int64_t recovery_point, pair_offset, pair_position;
 	bool gaps, foreign, clean;
+	struct consent accepted;
 	int32_t epoch;
 	int64_t now_ms;
 	bool behind;      /* the last append is in the log, but could not be projected */
@@ -205,7 +207,7 @@ static struct log_open fx_options(struct fx *f)
 	return (struct log_open){
 		.dir = f->dir, .name = "t-0", .cache = f->cache, .pool = f->pool, .limits = f->limits, .row = f->has_row ? &f->row : NULL,
 		.recovery_point = f->recovery_point, .pair_offset = f->pair_offset, .pair_position = f->pair_position, .gaps = f->gaps, .foreign = f->foreign,
-		.clean = f->clean,
+		.clean = f->clean, .accepted = &f->accepted,
 	};
 }
 
@@ -214,7 +216,9 @@ static UNUSED int fx_try_open(struct fx *f)
 	struct log_open o = fx_options(f);
 	f->err = (struct err)ERR_INIT;
 	f->log = NULL;
-	return log_open(&f->log, &o, &f->err);
+	consent_release(&f->accepted);
+	int rc = consent_load(&f->accepted, f->dir, &f->err);
+	return rc == 0 ? log_open(&f->log, &o, &f->err) : rc;
 }
 
 static UNUSED void fx_open(struct fx *f)
@@ -267,6 +271,7 @@ static UNUSED void fx_release(struct fx *f)
 {
 	io_set_hook(NULL, NULL);
 	log_free(f->log);
+	consent_release(&f->accepted);
 	pool_free(f->pool);
 	segment_cache_free(f->cache);
 	model_release(&f->m);

@@ -434,6 +434,157 @@ static void test_missing_segments(void **state)
 	check_log(&f);
 }
 
+static void accept_loss(void)
+{
+	char path[PATH_MAX];
+	snprintf(path, sizeof path, "%s/" CONSENT_FILE, f.dir);
+	spit(path, "", 0);
+}
+
+/* What stands in the file now; "" where it is gone. */
+static const char *consent(void)
+{
+	static char text[100];
+	char path[PATH_MAX];
+	snprintf(path, sizeof path, "%s/" CONSENT_FILE, f.dir);
+	if (access(path, F_OK))
+		return "";
+	size_t n;
+	char *bytes = slurp(path, &n);
+	snprintf(text, sizeof text, "%.*s", (int)n, bytes);
+	free(bytes);
+	return text;
+}
+
+static void unlink_segment(int64_t base, bool view_too)
+{
+	for (const char *const *s = (const char *const[]){".log", ".index", ".timeindex", view_too ? ".view" : NULL, NULL}; *s; s++)
+		unlink(fx_file(&f, base, *s));
+}
+
+/* With the user's consent a log goes on without a segment: everything else keeps its offset and position, and what is missing is an error. The consent is to that gap
+ * alone, and lasts. */
+static void test_accepted_gap(void **state)
+{
+	(void)state;
+	char want[40];
+	plain_log(5);
+	int64_t base[5];
+	for (size_t i = 0; i < 5; i++)
+		base[i] = base_of(i);
+	keep();
+	for (int k = 0; k < 8; k++) {
+		restore();
+		f.recovery_point = k & 1 ? base[4] : 0;
+		unlink_segment(base[2], k & 2);
+		if (k & 4)
+			unlink_segment(base[1], true);
+		int64_t from = f.m.position[base[k & 4 ? 1 : 2]], to = f.m.position[base[3]];
+		f.pair_offset = f.pair_position = 0;
+		expect_offline(CONSENT_FILE);
+		accept_loss();
+		diag_set_level(DIAG_ERROR);
+		for (int again = 0; again < 3; again++) {
+			fx_open(&f);
+			assert_int_equal(consent_spend(&f.accepted, f.dir, &f.err), 0);
+			snprintf(want, sizeof want, "%" PRId64 "\n", base[3]);
+			assert_string_equal(consent(), want);
+			check_ends(&f);
+			struct log_cursor *c = log_cursor_new(f.log);
+			char byte;
+			for (int i = 0; i < 200; i++) {
+				int64_t at = (int64_t)below((size_t)f.m.end_position);
+				if (at < from || at >= to)
+					check_read(&f, c, at, at < from ? (size_t)(from - at) : 500);
+				else
+					assert_int_equal(log_cursor_read(c, at, f.m.end_position, &byte, 1, &f.err), ERR_CORRUPT);
+			}
+			log_cursor_free(c);
+			if (again == 0)
+				fx_crash(&f);
+			else
+				fx_close(&f);
+		}
+		f.has_row = false;
+		unlink_segment(base[3], true);
+		expect_offline(CONSENT_FILE);
+	}
+	restore();
+	unlink_segment(base[2], true);
+	unlink(fx_file(&f, base[3], ".view")); /* nobody knows the positions */
+	accept_loss();
+	expect_offline("missing between");
+	restore();
+	fx_open(&f);
+}
+
+/* Without its first segment it starts at the next. */
+static void test_accepted_head(void **state)
+{
+	(void)state;
+	plain_log(4);
+	int64_t second = base_of(1);
+	keep();
+	unlink_segment(0, true);
+	f.pair_offset = f.pair_position = 0;
+	expect_offline(CONSENT_FILE);
+	accept_loss();
+	fx_open(&f);
+	assert_int_equal(consent_spend(&f.accepted, f.dir, &f.err), 0);
+	assert_string_equal(consent(), "");
+	f.m.start_offset = second;
+	check_log(&f);
+	fx_keep_pair(&f);
+	fx_crash(&f);
+	fx_open(&f);
+	check_log(&f);
+}
+
+/* What is lost of its end is cut and kept aside, although it was on disk before; the log goes on there. */
+static void test_accepted_end(void **state)
+{
+	(void)state;
+	plain_log(3);
+	int64_t active = base_of(2);
+	f.recovery_point = f.m.leo;
+	keep();
+	struct end last = ends[end_count - 1], before = ends[end_count - 2];
+	assert_true(last.base == active && before.base == active);
+	for (int how = 0; how < 3; how++) {
+		struct model whole;
+		restore();
+		if (how == 2)
+			flip(fx_file(&f, active, ".log"), last.size - 2, 1);
+		else
+			assert_int_equal(truncate(fx_file(&f, active, ".log"), how ? before.size : last.size - 7), 0);
+		expect_offline(CONSENT_FILE);
+		accept_loss();
+		diag_set_level(DIAG_ERROR);
+		model_copy(&whole, &f.m);
+		model_cut(&f.m, before.offset);
+		fx_open(&f);
+		fx_crash(&f); /* it holds until it is spent */
+		fx_open(&f);
+		assert_int_equal(consent_spend(&f.accepted, f.dir, &f.err), 0);
+		assert_string_equal(consent(), "");
+		assert_true(f.log->flushed_offset <= f.log->leo);
+		check_quick();
+		f.epoch = 1;
+		fx_lines(&f, CODEC_NONE, 3, 50);
+		check_quick();
+		fx_reopen(&f);
+		check_quick();
+		f.epoch = 0;
+		fx_crash(&f);
+		model_release(&f.m);
+		f.m = whole;
+		model_build(&f.m);
+		f.recovery_point = f.m.leo;
+	}
+	restore();
+	fx_open(&f);
+}
+
 /* A head that is not there, where the start says that it should be; and where the start lies behind it. */
 static void test_missing_head(void **state)
 {
@@ -1084,6 +1235,9 @@ int main(void)
 		T(test_flip_in_the_last_batch),
 		T(test_hole),
 		T(test_missing_segments),
+		T(test_accepted_gap),
+		T(test_accepted_head),
+		T(test_accepted_end),
 		T(test_missing_head),
 		T(test_appended_garbage),
 		T(test_torn_before_empty_segments),
