@@ -3,6 +3,7 @@
 #   make deps deps-check      what apt has to give: for the build, for the tests
 #   make run                  a mount to play with
 #   make check check-long    the tests: all but the long ones; all, in every build
+#   make fuzz                 noise for whatever reads bytes from outside, FUZZ_SECONDS each
 #   make bench               the speed and memory table of the README
 #   make install uninstall   under PREFIX (/usr/local), DESTDIR honoured
 
@@ -16,6 +17,11 @@ version := $(shell sed -n 's/.*SPOOLFS_VERSION "\(.*\)".*/\1/p' fs/version.h)
 
 warnings := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla \
 	-Wwrite-strings -Wundef -Wformat=2 -Wimplicit-fallthrough -Wno-missing-field-initializers
+# The fuzzers (`make fuzz`) are clang's; whose warnings count is gcc.
+ifeq ($(BUILD),fuzz)
+CC       := clang
+warnings :=
+endif
 CFLAGS  ?= -O2 -g
 flags   := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=312 -I. -pthread $(warnings) \
 	-fno-strict-aliasing -fstack-protector-strong -fno-plt
@@ -23,6 +29,7 @@ link    := -pthread
 sanitize.plain :=
 sanitize.asan  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
 sanitize.tsan  := -fsanitize=thread -fno-omit-frame-pointer -O1
+sanitize.fuzz  := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
 ifeq ($(origin sanitize.$(BUILD)),undefined)
 $(error BUILD is plain, asan or tsan, not $(BUILD))
 endif
@@ -37,11 +44,11 @@ say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)';)
 
 objs = $(patsubst %.c,$(out)/%.o,$(wildcard $(1)/*.c))
 store_objs   := $(call objs,store)
-cluster_objs := $(call objs,cluster)
+cluster_objs := $(call objs,cluster) $(call objs,cluster/wire) $(call objs,cluster/net) $(call objs,cluster/group) $(call objs,cluster/api)
 fs_objs      := $(call objs,fs)
 units        := $(patsubst tests/unit/%.c,$(out)/unit/%,$(wildcard tests/unit/test_*.c))
 
-.PHONY: all deps deps-check run check check-long check-units bench install uninstall clean binaries layers
+.PHONY: all deps deps-check run check check-long check-units bench install uninstall clean binaries layers fuzzers
 all: $(out)/spoolfs
 
 $(out)/libstore.a: $(store_objs)
@@ -58,14 +65,17 @@ $(out)/spoolfs-faults: $(fs_objs) $(out)/tests/lib/fault_hook.o $(out)/libcluste
 
 # The direction of the layers: each of these links a library whole, without the ones above it.
 layers: $(out)/layer-store $(out)/layer-cluster
-	@! grep -nE '#include "(cluster|fs)/' store/*.[ch] && ! grep -nE '#include "fs/' cluster/*.[ch]
-	@bad=$$(grep -l 'fuse_lowlevel.h' store/*.[ch] cluster/*.[ch] 2>/dev/null); [ -z "$$bad" ] || { echo "FUSE below fs: $$bad"; exit 1; }
+	@! grep -nE '#include "(cluster|fs)/' store/*.[ch] && ! grep -nE '#include "fs/' cluster/*.[ch] cluster/*/*.[ch] && ! grep -n '#include "cluster/' cluster/wire/*.[ch] | grep -v '"cluster/wire/'
+	@bad=$$(grep -l 'fuse_lowlevel.h' store/*.[ch] cluster/*.[ch] cluster/*/*.[ch] 2>/dev/null); [ -z "$$bad" ] || { echo "FUSE below fs: $$bad"; exit 1; }
 $(out)/layer-store: $(out)/libstore.a
 	$(call say,LINK,$@)echo 'int main(void) { return 0; }' | $(CC) $(link) -x c - -x none -o $@ \
 		-Wl,--whole-archive $(out)/libstore.a -Wl,--no-whole-archive $(libs_store)
 $(out)/layer-cluster: $(out)/libcluster.a $(out)/libstore.a
 	$(call say,LINK,$@)echo 'int main(void) { return 0; }' | $(CC) $(link) -x c - -x none -o $@ \
 		-Wl,--whole-archive $(out)/libcluster.a $(out)/libstore.a -Wl,--no-whole-archive -ljansson $(libs_store)
+
+# What a client tells brokers about itself.
+$(out)/cluster/wire/client.o: flags += -DSOFTWARE_VERSION='"$(version)"'
 
 $(out)/%.o: %.c
 	@mkdir -p $(@D)
@@ -74,16 +84,34 @@ $(out)/%.o: %.c
 # C units: one program a module, linked with the libraries it may know.
 $(out)/unit/%: $(out)/tests/unit/%.o $(out)/libcluster.a $(out)/libstore.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ -lcmocka $(libs_store)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ -lcmocka -ljansson $(libs_store)
+# What measures a module by itself.
+$(out)/bench/%: $(out)/tests/bench/%.o $(out)/libcluster.a $(out)/libstore.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ -ljansson $(libs_store)
 .SECONDARY:
 
-binaries: $(out)/spoolfs $(out)/spoolfs-faults $(units)
+# Programs that tests/wire sends to a broker.
+talkers := $(patsubst tests/wire/%.c,$(out)/wire/%,$(wildcard tests/wire/*.c))
+$(out)/wire/%: $(out)/tests/wire/%.o $(out)/libcluster.a $(out)/libstore.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ -ljansson $(libs_store)
+
+# Each tests/fuzz/fuzz_<what>.c is a fuzzer (tests/README.md).
+fuzzers := $(patsubst tests/fuzz/%.c,$(out)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(out)/fuzz/%: $(out)/tests/fuzz/%.o $(out)/libcluster.a $(out)/libstore.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ -ljansson $(libs_store)
+fuzzers: $(fuzzers)
+
+binaries: $(out)/spoolfs $(out)/spoolfs-faults $(units) $(talkers)
 check-units: $(units)
 
 # What Debian 12 has to have: to build, to run, and (deps-check) for the tests, which bring in a real Kafka to compare with.
 build_packages := gcc make libc6-dev libfuse3-dev fuse3 libzstd-dev liblz4-dev zlib1g-dev libsnappy-dev libisal-dev libjansson-dev uthash-dev
 check_packages := libcmocka-dev libasan8 libubsan1 libtsan2 python3 python3-pytest python3-pytest-timeout python3-hypothesis \
-	attr rsync procps psmisc iproute2 xz-utils mandoc maven openjdk-17-jre-headless
+	attr rsync procps psmisc iproute2 xz-utils mandoc maven openjdk-17-jre-headless clang libclang-rt-dev llvm \
+	python3-venv kcat golang-go
 root := $(if $(filter-out 0,$(shell id -u)),sudo)
 install_packages = $(root) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 deps:

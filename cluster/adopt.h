@@ -23,4 +23,8 @@ int adopt_topic_configs(const char *dir, void (*fn)(void *arg, const char *topic
  * means abort. *coordinator_epoch: the leader epoch of the record that said so, 0 without one. dirs: the log directories, NULL-terminated. */
 int adopt_txn_decision(const char *const *dirs, int64_t producer_id, int16_t producer_epoch, int32_t *coordinator_epoch, struct err *e);
 
+/* The greatest producer id that `__transaction_state` in that log directory gives to a transactional id; *id stays as it is where there is none above it. Damaged logs
+ * are passed over with a message. ERR_IO, ERR_NO_MEMORY. */
+int adopt_txn_greatest_id(const char *dir, int64_t *id, struct err *e);
+
 #endif

@@ -125,11 +125,12 @@ static int txn_record(void *arg, const struct batch *b, const struct record *r, 
 	return 0;
 }
 
-static int search_log(struct search *x, const char *dir, struct err *e)
+/* Gives each record of one partition's log to fn. */
+static int walk_log(const char *dir, adopt_record_fn fn, void *arg, struct err *e)
 {
 	struct adopt_walk w;
 	struct adopt_files f;
-	adopt_walk_init(&w, dir, true, txn_record, x);
+	adopt_walk_init(&w, dir, true, fn, arg);
 	int rc = adopt_files_list(&f, dir, e);
 	if (rc > 0 && f.swap)
 		rc = err_set(e, ERR_CORRUPT, "%s holds .swap files of a compaction that Kafka did not finish", dir);
@@ -140,20 +141,25 @@ static int search_log(struct search *x, const char *dir, struct err *e)
 	return rc;
 }
 
+static bool is_state_partition(const char *name, unsigned char type)
+{
+	struct dir_entry d;
+	dir_entry_parse(name, &d);
+	return type == DT_DIR && d.kind == DIR_PARTITION && !strcmp(d.topic, "__transaction_state");
+}
+
 /* A producer id belongs to one transactional id, and that to one partition: with the first that knows it the search ends. */
 static int found_partition(void *arg, const char *name, unsigned char type)
 {
 	static struct diag_limit damaged;
 	struct search *x = arg;
-	struct dir_entry d;
 	char path[PATH_MAX];
 	struct err why = ERR_INIT;
-	dir_entry_parse(name, &d);
-	if (type != DT_DIR || d.kind != DIR_PARTITION || strcmp(d.topic, "__transaction_state"))
+	if (!is_state_partition(name, type))
 		return 0;
 	snprintf(path, sizeof path, "%s/%s", x->dir, name);
 	x->any = true;
-	int rc = search_log(x, path, &why);
+	int rc = walk_log(path, txn_record, x, &why);
 	if (rc == ERR_CORRUPT) {
 		diag_limited(&damaged, 1000, DIAG_WARNING, "%s; decisions on transactions are not taken over from there", why.text);
 		x->found = false;
@@ -182,4 +188,49 @@ int adopt_txn_decision(const char *const *dirs, int64_t producer_id, int16_t pro
 	*coordinator_epoch = x.rc == 0 && x.found ? x.leader_epoch : 0;
 	wr_release(&x.key);
 	return x.rc < 0 ? x.rc : x.found && x.commit;
+}
+
+/* ---- ids ---- */
+
+struct greatest { const char *dir; int64_t id; int rc; struct err *err; };
+
+static int id_record(void *arg, const struct batch *b, const struct record *r, struct err *e)
+{
+	struct greatest *x = arg;
+	struct txn_value v;
+	(void)b;
+	if (!r->key || r->key_len < 2 || be16_get(r->key) != 0 || !r->value)
+		return 0;
+	int rc = decode_value(r, &v, e);
+	if (rc > 0) {
+		x->id = v.producer_id > x->id ? v.producer_id : x->id;
+		x->id = v.previous_producer_id > x->id ? v.previous_producer_id : x->id;
+	}
+	return rc < 0 ? rc : 0;
+}
+
+static int ids_of_partition(void *arg, const char *name, unsigned char type)
+{
+	struct greatest *x = arg;
+	char path[PATH_MAX];
+	struct err why = ERR_INIT;
+	if (!is_state_partition(name, type))
+		return 0;
+	snprintf(path, sizeof path, "%s/%s", x->dir, name);
+	int rc = walk_log(path, id_record, x, &why);
+	if (rc == ERR_CORRUPT)
+		diag_warning("%s; the producer ids behind that are not known", why.text);
+	else if (rc < 0)
+		x->rc = err_set(x->err, rc, "%s", why.text);
+	return x->rc;
+}
+
+int adopt_txn_greatest_id(const char *dir, int64_t *id, struct err *e)
+{
+	struct greatest x = {.dir = dir, .id = *id, .err = e};
+	int stop = io_list(dir, ids_of_partition, &x);
+	if (stop < 0 && x.rc == 0)
+		return err_sys(e, stop, "cannot list %s", dir);
+	*id = x.id;
+	return x.rc;
 }

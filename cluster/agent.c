@@ -5,6 +5,7 @@
  *   checkpoint   every log.flush.offset.checkpoint.interval.ms, and a second after partitions came or went: the files that let a start skip what it knows
  *   retention    every log.retention.check.interval.ms; a partition is opened only when something of it can be too old
  *   flush        once flush.ms is set for any topic, at half the least of them
+ *   producers    every producer.id.expiration.check.interval.ms: those not seen for long are forgotten, in logs that are open; others do so when they are opened
  *   delete       .deleted segments and -delete directories whose delay has passed
  *   idle         logs that nobody has used for a minute are closed; so are those of readers and writers that went
  */
@@ -36,7 +37,7 @@ struct agent {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	_Atomic int64_t delete_due_ms; /* wall clock; INT64_MAX: nothing waits */
-	struct task checkpoint, retention, flush, delete, idle;
+	struct task checkpoint, retention, flush, producers, delete, idle;
 };
 
 struct timer_heap *agent_timers(struct agent *a)
@@ -148,6 +149,18 @@ void agent_flush_changed(struct agent *a)
 		arm(&a->flush, FLUSH_LEAST_MS);
 }
 
+static void expire_one(struct partition *p, void *arg)
+{
+	partition_expire_producers(p, wall_now_ms(), *(int64_t *)arg);
+}
+
+static int64_t do_producers(struct agent *a)
+{
+	int64_t expiration_ms = broker_conf_int(a->broker, "producer.id.expiration.ms");
+	each_partition(a, expire_one, &expiration_ms);
+	return conf_int(a->broker->conf, "producer.id.expiration.check.interval.ms");
+}
+
 static void delete_one(struct partition *p, void *arg)
 {
 	struct err why = ERR_INIT;
@@ -247,6 +260,7 @@ struct agent *agent_start(struct broker *b, struct err *e)
 	task_init(a, &a->checkpoint, do_checkpoint);
 	task_init(a, &a->retention, do_retention);
 	task_init(a, &a->flush, do_flush);
+	task_init(a, &a->producers, do_producers);
 	task_init(a, &a->delete, do_delete);
 	task_init(a, &a->idle, do_idle);
 	int sys = pthread_create(&a->thread, NULL, scheduler, a);
@@ -265,6 +279,7 @@ void agent_begin(struct agent *a)
 	if (!a->broker->read_only)
 		arm(&a->retention, conf_int(a->broker->conf, "log.retention.check.interval.ms"));
 	arm(&a->flush, SOON_MS);
+	arm(&a->producers, conf_int(a->broker->conf, "producer.id.expiration.check.interval.ms"));
 	arm(&a->idle, IDLE_MS / 2);
 }
 
@@ -273,7 +288,7 @@ void agent_stop(struct agent *a)
 {
 	if (!a)
 		return;
-	struct task *all[] = {&a->checkpoint, &a->retention, &a->flush, &a->delete, &a->idle};
+	struct task *all[] = {&a->checkpoint, &a->retention, &a->flush, &a->producers, &a->delete, &a->idle};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		timer_cancel(a->timers, &all[i]->timer);
 	timer_stop(a->timers);

@@ -13,6 +13,7 @@
 
 #include "cluster/adopt.h"
 #include "cluster/model.h"
+#include "cluster/producer_ids.h"
 #include "store/diag.h"
 #include "store/io.h"
 
@@ -136,6 +137,13 @@ static void recovery_row(void *arg, const char *topic, int32_t partition, int64_
 		p->known.recovery_point = offset;
 }
 
+static void clean_row(void *arg, const char *topic, int32_t partition, int64_t offset)
+{
+	struct partition *p = find_partition(arg, topic, partition);
+	if (p)
+		p->clean_offset = offset;
+}
+
 static void log_start_row(void *arg, const char *topic, int32_t partition, int64_t offset)
 {
 	struct partition *p = find_partition(arg, topic, partition);
@@ -225,6 +233,7 @@ static void state_row(void *arg, const struct partition_row *r)
 		.last_stable = row.last_stable_offset, .recovery_point = row.recovery_point, .log_start = row.start_offset, .pair_offset = row.start_offset,
 		.pair_position = row.start_position, .dir_mtime_ns = row.dir_mtime_ns,
 	};
+	p->shown_epoch = row.leader_epoch < 0 ? 0 : row.leader_epoch;
 	partition_publish_known(p, &row);
 	if (x->our_stop && !looks_untouched(p, r, false)) /* something may be missing: who opens it says so */
 		later(x, p);
@@ -252,6 +261,9 @@ static int load_checkpoints(struct loading *x, struct err *e)
 	snprintf(path, sizeof path, "%s/" LOG_START_FILE, x->d->path);
 	if (offset_checkpoint_load(path, log_start_row, x, &why) < 0)
 		diag_warning("%s", why.text);
+	snprintf(path, sizeof path, "%s/" CLEANER_FILE, x->d->path);
+	if (offset_checkpoint_load(path, clean_row, x, &why) < 0)
+		diag_warning("%s; logs are compacted from their start", why.text);
 	snprintf(path, sizeof path, "%s/" VIEW_START_FILE, x->d->path);
 	int rc = x->d->foreign || !x->d->partition_count ? 0 : view_start_load(path, start_row, x, &why);
 	if (rc == ERR_VERSION || rc == ERR_IO)
@@ -261,6 +273,7 @@ static int load_checkpoints(struct loading *x, struct err *e)
 		x->d->starts_lost = true;
 	}
 	x->our_stop = x->d->clean && clean_stop_is_ours(x->d->path);
+	x->d->others = x->d->foreign || (x->d->clean && !x->our_stop);
 	if (!x->d->starts_lost && (x->our_stop || !x->d->clean))
 		topics_list(x->b, NULL, starts_at_zero, x);
 	snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, x->d->path);
@@ -314,6 +327,7 @@ static bool load_topic(void *arg, struct topic *t)
 	bool adopted = t->adopted;
 	topic_load_properties(t);
 	mend_id(t);
+	topic_id_changed(t);
 	if (adopted && topic_adopt_property(t, "spoolfs.adopted", "true", &why) < 0)
 		diag_error("topic %s: %s", t->name, why.text);
 	for (int32_t i = 0; i < t->partition_count; i++)
@@ -377,7 +391,7 @@ static int load(struct broker *b, const struct broker_options *o, struct err *e)
 			rc = err_set(e, x.rc, "%s", x.err.text);
 	}
 	if (rc == 0 && x.deleted)
-		agent_delete_later(b->agent, conf_int(b->topic_conf, "file.delete.delay.ms"));
+		agent_delete_later(b->agent, conf_int(b->defaults->topic, "file.delete.delay.ms"));
 	free(x.open);
 	return rc;
 }
@@ -441,11 +455,11 @@ int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct er
 	static const char *const names[] = {RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE};
 	struct rows r = {.d = d};
 	char path[PATH_MAX];
-	int rc = 0;
 	if (d->read_only)
 		return 0;
 	init_rows(&r);
 	topics_list(b, NULL, gather, &r);
+	int rc = producer_ids_settle(b->producer_ids, e); /* all that the rows know of were seen by now */
 	struct checkpoint_rows *rows[] = {&r.recovery, &r.starts, &r.high_watermarks};
 	pthread_mutex_lock(&d->checkpoint_lock);
 	for (int i = 0; i < 3 && rc == 0; i++) {
@@ -462,6 +476,32 @@ int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct er
 	release_rows(&r);
 	if (rc == 0)
 		topics_list(b, NULL, spend_consents, d);
+	return rc;
+}
+
+static bool gather_clean(void *arg, struct topic *t)
+{
+	struct rows *r = arg;
+	for (int32_t i = 0; i < topic_partition_count(t); i++) {
+		struct partition *p = topic_partition(t, i);
+		if (p && p->dir == r->d && p->clean_offset >= 0)
+			offset_checkpoint_add(&r->starts, t->name, i, p->clean_offset);
+		partition_unref(p);
+	}
+	return true;
+}
+
+int broker_write_clean_offsets(struct broker *b, struct log_dir *d, struct err *e)
+{
+	struct rows r = {.d = d};
+	char path[PATH_MAX];
+	checkpoint_rows_init(&r.starts);
+	pthread_mutex_lock(&d->checkpoint_lock);
+	topics_list(b, NULL, gather_clean, &r);
+	snprintf(path, sizeof path, "%s/" CLEANER_FILE, d->path);
+	int rc = offset_checkpoint_write(path, &r.starts, e);
+	pthread_mutex_unlock(&d->checkpoint_lock);
+	checkpoint_rows_release(&r.starts);
 	return rc;
 }
 
@@ -620,6 +660,7 @@ static void free_broker(struct broker *b)
 	agent_free(b->agent);
 	topics_free_all(b);
 	segment_cache_free(b->cache);
+	producer_ids_free(b->producer_ids);
 	for (int i = 0; i < b->dir_count; i++) {
 		dir_lock_release(&b->dir[i].lock);
 		pthread_mutex_destroy(&b->dir[i].checkpoint_lock);
@@ -627,10 +668,13 @@ static void free_broker(struct broker *b)
 	}
 	free(b->dir);
 	wr_release(&b->known_dirs);
-	conf_free(b->topic_conf);
+	defaults_unref(b->defaults);
 	free(b->label);
 	pthread_rwlock_destroy(&b->topics_lock);
+	pthread_rwlock_destroy(&b->told_lock);
 	pthread_mutex_destroy(&b->create_lock);
+	pthread_mutex_destroy(&b->defaults_lock);
+	pthread_mutex_destroy(&b->configure_lock);
 	free(b);
 }
 
@@ -644,20 +688,30 @@ int broker_open(struct broker **out, const struct broker_options *o, struct err 
 	wr_init(&b->known_dirs, 0);
 	b->id = (int32_t)conf_int(o->conf, "broker.id");
 	pthread_rwlock_init(&b->topics_lock, NULL);
+	pthread_rwlock_init(&b->told_lock, NULL);
 	pthread_mutex_init(&b->create_lock, NULL);
+	pthread_mutex_init(&b->defaults_lock, NULL);
+	pthread_mutex_init(&b->configure_lock, NULL);
 	b->label = strdup(o->label ? o->label : "");
-	b->topic_conf = conf_new(conf_schema_of(o->conf), o->conf, CONF_TOPIC);
+	b->defaults = defaults_new(b, NULL, NULL);
 	b->cache = segment_cache_new(open_segments(b));
-	int rc = b->label && b->topic_conf && b->cache ? log_dirs_add(b, o->data, e) : err_set(e, ERR_NO_MEMORY, "no memory for a broker");
+	b->producer_ids = producer_ids_new(b);
+	int rc = b->label && b->defaults && b->cache && b->producer_ids ? log_dirs_add(b, o->data, e) : err_set(e, ERR_NO_MEMORY, "no memory for a broker");
 	unsigned threads = (unsigned)conf_int(o->conf, "num.recovery.threads.per.data.dir") * (unsigned)(b->dir_count ? b->dir_count : 1) + 2;
+	if (conf_bool(o->conf, "log.cleaner.enable"))
+		threads += (unsigned)conf_int(o->conf, "log.cleaner.threads");
 	if (rc == 0 && !(b->pool = pool_new("worker", threads)))
 		rc = err_set(e, ERR_NO_MEMORY, "no memory for worker threads");
 	for (int i = 0; i < b->dir_count && rc == 0; i++)
 		rc = log_dir_take(b, &b->dir[i], o, e);
+	if (rc == 0)
+		rc = broker_conf_open(b, e);
 	if (rc == 0 && !(b->agent = agent_start(b, e)))
 		rc = ERR_LIMIT;
 	if (rc == 0)
 		rc = load(b, o, e);
+	if (rc == 0)
+		rc = producer_ids_load(b->producer_ids, e);
 	if (rc == 0)
 		rc = begin_dirs(b, e);
 	if (rc < 0) {
@@ -667,6 +721,9 @@ int broker_open(struct broker **out, const struct broker_options *o, struct err 
 		return rc;
 	}
 	agent_begin(b->agent);
+	struct err why = ERR_INIT;
+	if (!b->read_only && !(b->cleaner = cleaner_start(b, &why)) && why.code)
+		diag_error("%s", why.text);
 	*out = b;
 	return 0;
 }
@@ -695,9 +752,12 @@ int broker_close(struct broker *b, struct err *e)
 	b->stopping = true;
 	for (int i = 0; i < b->dir_count; i++)
 		dir_lock_stopping(&b->dir[i].lock, b->label);
+	cleaner_stop(b->cleaner);
 	agent_stop(b->agent);
 	pool_free(b->pool); /* runs out what was given to it */
 	b->pool = NULL;
+	cleaner_free(b->cleaner);
+	b->cleaner = NULL;
 	topics_list(b, NULL, close_topic, &x);
 	for (int i = 0; i < b->dir_count; i++) {
 		if (b->dir[i].offline) {
@@ -716,6 +776,11 @@ int broker_close(struct broker *b, struct err *e)
 int32_t broker_id(const struct broker *b)
 {
 	return b->id;
+}
+
+const char *broker_cluster_id(const struct broker *b)
+{
+	return b->cluster_id;
 }
 
 const char *broker_data(const struct broker *b)
@@ -748,4 +813,17 @@ int broker_space(struct broker *b, struct broker_space *s, struct err *e)
 		return err_sys(e, errno, "cannot ask for the space of %s", b->dir[at].path);
 	*s = (struct broker_space){(uint64_t)v.f_blocks * v.f_frsize, (uint64_t)v.f_bfree * v.f_frsize, (uint64_t)v.f_bavail * v.f_frsize, v.f_files, v.f_ffree};
 	return 0;
+}
+
+bool broker_dir(struct broker *b, int index, struct broker_dir *d)
+{
+	struct statvfs v;
+	if (index < 0 || index >= b->dir_count)
+		return false;
+	*d = (struct broker_dir){.path = b->dir[index].path, .offline = b->dir[index].offline};
+	if (!d->offline && statvfs(d->path, &v) == 0) {
+		d->total_bytes = (uint64_t)v.f_blocks * v.f_frsize;
+		d->available_bytes = (uint64_t)v.f_bavail * v.f_frsize;
+	}
+	return true;
 }

@@ -26,7 +26,7 @@ struct broker_options {
 	const char *data;          /* the first log directory; borrowed during open */
 	const struct conf *conf;   /* broker-level values; borrowed for the broker's life */
 	bool read_only;            /* nothing is deleted, and a log directory that may not be written, of a clean stop, is used as it is */
-	const char *label;         /* what the lock file tells others who holds it: the mount point; NULL */
+	const char *label;         /* what the lock file tells others who holds it: the mount point, or what else it is; NULL */
 	bool (*holder_is_gone)(void *arg, const char *label); /* NULL, or: whether the holder with that label no longer serves (its mount is gone), so that it is
 	                              worth waiting for it to stop */
 	void *arg;
@@ -42,6 +42,7 @@ int broker_open(struct broker **out, const struct broker_options *o, struct err 
 int broker_close(struct broker *b, struct err *e);
 
 int32_t broker_id(const struct broker *b);
+const char *broker_cluster_id(const struct broker *b); /* of the first log directory's meta.properties */
 const char *broker_data(const struct broker *b);
 const struct conf *broker_conf(const struct broker *b);
 struct pool *broker_pool(struct broker *b);     /* for work that may block */
@@ -50,6 +51,10 @@ struct timer_heap *broker_timers(struct broker *b); /* fired by the agent's sche
 /* Of the filesystem that new messages would go to, in bytes and inodes (statvfs). */
 struct broker_space { uint64_t total_bytes, free_bytes, available_bytes, total_files, free_files; };
 int broker_space(struct broker *b, struct broker_space *s, struct err *e);
+
+/* One log directory: index from 0. false: there are no more. */
+struct broker_dir { const char *path; bool offline; uint64_t total_bytes, available_bytes; }; /* path: borrowed; bytes 0: not known */
+bool broker_dir(struct broker *b, int index, struct broker_dir *d);
 
 /* Log directories that are out of service after an I/O error; 0: none. */
 int broker_offline_dirs(struct broker *b);

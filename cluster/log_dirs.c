@@ -187,7 +187,7 @@ static bool has_file(const struct log_dir *d, const char *name)
 /* Whose directory it is. A file of our own marks it as ours; without any but with partitions it is Kafka's. */
 static int look_at(struct broker *b, struct log_dir *d, struct err *e)
 {
-	struct dir_meta meta;
+	struct dir_meta meta = {0};
 	struct err why = ERR_INIT;
 	int rc = dir_meta_load(d->path, &meta, &why);
 	if (rc < 0 && rc != ERR_NOT_FOUND)
@@ -207,6 +207,8 @@ static int look_at(struct broker *b, struct log_dir *d, struct err *e)
 	} else if (rc == 0 && meta.broker_id >= 0 && !conf_is_set(b->conf, "broker.id", false)) {
 		b->id = meta.broker_id;
 	}
+	if (!*b->cluster_id)
+		snprintf(b->cluster_id, sizeof b->cluster_id, "%s", meta.cluster_id);
 	return 0;
 }
 

@@ -4,8 +4,8 @@
  * Who owns what: the broker owns its directories and the topic table; the table holds one reference of each topic; a topic owns its partitions (a partition's
  * reference is its topic's); a partition owns its log while that is open.
  *
- * Lock order: broker.create_lock, broker.topics_lock, topic.conf_lock, partition.open_lock, partition.log_lock, partition.queue_lock,
- * dir.checkpoint_lock, then store's. What is written under which lock stands at the field.
+ * Lock order: broker.configure_lock, broker.create_lock, broker.topics_lock, topic.conf_lock, broker.defaults_lock, partition.open_lock, partition.log_lock,
+ * partition.queue_lock, dir.checkpoint_lock, producer_ids.write_lock, producer_ids.lock, then store's. What is written under which lock stands at the field.
  */
 #ifndef CLUSTER_MODEL_H
 #define CLUSTER_MODEL_H
@@ -15,12 +15,15 @@
 #include <uthash.h>
 
 #include "cluster/broker.h"
+#include "cluster/broker_conf.h"
+#include "cluster/delayed.h"
 #include "cluster/partition.h"
 #include "cluster/topics.h"
 #include "store/checkpoint.h"
 #include "store/consent.h"
 #include "store/cursor.h"
 #include "store/dirs.h"
+#include "store/ingest.h"
 #include "store/log.h"
 #include "store/pool.h"
 #include "store/timer.h"
@@ -34,40 +37,66 @@ struct log_dir {
 	bool starts_lost;               /* view-start-checkpoint is missing or damaged: to be written */
 	bool foreign;                   /* there are partitions in it, and no file of ours: Kafka made them */
 	bool clean;                     /* the last stop was clean */
+	bool others;                    /* Kafka wrote it, or has had it since we did: it may hold producer ids that were not given here */
 	bool known;                     /* it was in use before, as another directory says */
 	bool read_only;                 /* it may not be written; only where the broker is read_only */
 };
 
 struct agent;
+struct producer_ids;
+struct cleaner;
+
+/* What topics take that do not set it themselves, and what else can be changed while the broker runs: broker_conf.c. Never changed, but replaced as a whole: each topic
+ * holds a reference to those that are its properties' parents. */
+struct defaults {
+	_Atomic uint32_t refs;
+	struct conf *fallback;          /* over broker.conf: what was set at run time for all brokers, */
+	struct conf *own;               /* and over that what was set for this one */
+	struct conf *topic;             /* what topics without properties of their own have; nothing is set in it */
+};
 
 struct broker {
-	const struct conf *conf;
-	struct conf *topic_conf;        /* what topics without properties of their own have */
+	const struct conf *conf;        /* as the broker was started with */
+	pthread_mutex_t defaults_lock;  /* a leaf: only for taking a reference to them, and for putting others in their place */
+	struct defaults *defaults;
+	pthread_mutex_t configure_lock; /* one changes them at a time; held over writing their files */
 	char *label;
 	bool read_only;                 /* retention and removals rest */
 	struct wr known_dirs;           /* paths of log directories that were ever used with these, a line each */
 	int32_t id;
+	char cluster_id[64];
 	struct log_dir *dir;
 	int dir_count;
 	struct segment_cache *cache;
 	struct pool *pool;
 	struct agent *agent;
+	struct producer_ids *producer_ids;
+	struct cleaner *cleaner;
 	_Atomic bool stopping;
+
+	pthread_rwlock_t told_lock;     /* who is told of deletions (topics.h); held while it is */
+	void (*tell_deleted)(void *arg, const char *name);
+	void *told;
 
 	pthread_rwlock_t topics_lock;
 	struct topic *topics;           /* uthash by name; topics_lock */
+	struct topic *topics_by_id;     /* the same ones */
 	_Atomic size_t generation;
 	_Atomic int next_serial;
 	pthread_mutex_t create_lock;    /* creating, deleting, adding partitions: one at a time */
 };
 
+struct clean_limits { bool compact; double dirty_ratio; int64_t min_lag_ms, max_lag_ms, delete_retention_ms; };
+
 struct limits { /* a topic's properties as the hot path wants them; swapped as a whole, see topic_limits */
 	struct log_limits log;
 	struct retention retention;     /* ms -1 and bytes -1 where retention is held back */
+	struct clean_limits clean;
 	int64_t flush_messages, flush_ms;
 	int64_t file_delete_delay_ms;
 	enum acks acks;
 	struct batch_style style;
+	struct ingest_rule ingest;
 	bool fsync_acks_all;
 };
 
@@ -75,19 +104,23 @@ struct topic {
 	struct broker *broker;
 	char *name;
 	char id[TOPIC_ID_CHARS + 1];
+	uint8_t id_bytes[16];
 	int serial;
 	bool id_found;                  /* its id was lost in a partition.metadata, and found elsewhere */
 	bool internal;
 	bool adopted;                   /* Kafka made it: nothing is deleted until retention is configured here */
 	bool lost;                      /* its properties were lost: nothing is deleted but by a retention that is set for the topic itself */
 	_Atomic bool deleted;
+	_Atomic bool compact;           /* cleanup.policy has compact: its logs are to have no positions */
+	_Atomic bool compacted;         /* or had once */
 	int64_t created_ms;
 	_Atomic uint32_t refs;
 	_Atomic uint32_t generation;    /* of its properties */
-	UT_hash_handle hh;
+	UT_hash_handle hh, by_id;
 
-	pthread_mutex_t conf_lock;      /* conf, limits, owner, partitions' growth */
-	struct conf *conf;              /* NULL: the broker's topic_conf */
+	pthread_mutex_t conf_lock;      /* defaults, conf, limits, owner, partitions' growth */
+	struct defaults *defaults;      /* a reference */
+	struct conf *conf;              /* NULL: that of defaults */
 	bool damaged;                   /* topic.properties is damaged or missing, and not replaced yet */
 	struct limits limits;
 	struct topic_owner owner;
@@ -116,13 +149,14 @@ struct partition {
 	struct known known;             /* open_lock */
 	struct consent *consent;        /* open_lock: to losses, by which its log was recovered; until that is on disk. NULL: usually */
 	bool consent_noted;             /* open_lock: the checkpoint being written knows the log as it was accepted */
-	uint32_t users;                 /* open_lock */
-	int64_t idle_since_ms;          /* open_lock: when users became 0 */
+	_Atomic uint32_t users;         /* uses, and LOG_OPEN while a further one needs no open_lock; that bit changes under open_lock */
+	_Atomic int64_t idle_since_ms;  /* when a use ended last */
 	char *why_offline;              /* open_lock; not NULL: it is offline */
 	bool needs_markers;             /* open_lock, then log_lock: open transactions that nobody will end */
 
 	pthread_mutex_t log_lock;       /* the appender's right: append, truncate, log start, role */
-	int32_t leader, leader_epoch;   /* log_lock */
+	int32_t leader;                 /* log_lock */
+	_Atomic int32_t leader_epoch;   /* log_lock */
 	int32_t isr[1];                 /* this broker */
 	_Atomic int64_t high_watermark;
 	_Atomic int64_t retention_due_ms; /* not to be looked at before */
@@ -134,14 +168,32 @@ struct partition {
 	struct append *unsynced;        /* queue_lock: in the log, waiting for the disk */
 	struct flush *flushes;          /* queue_lock */
 	bool flushing, want_flush;      /* queue_lock */
-	struct waiter *waiters;         /* queue_lock */
 	struct pool_job flush_job;
 	_Atomic int64_t dirty_since_ms; /* when the oldest record that may not be on disk was appended; 0: none */
 
-	_Atomic uint32_t visible_seq;   /* odd while the five below change; writers hold log_lock (or open_lock before it is open) */
+	_Atomic uint32_t visible_seq;   /* odd while those below change; writers hold log_lock (or open_lock before it is open) */
 	_Atomic int64_t start_offset, start_position, end_offset, end_position, mtime_ms, bytes;
+	_Atomic bool sequential;        /* of the five: positions count for nothing */
+	_Atomic int64_t high_offset, stable_offset, log_end_offset; /* as of then: high watermark, last stable offset up to that, LEO */
 	_Atomic bool visible_known;
+	_Atomic int32_t shown_epoch;    /* for partition_standing, which takes no lock: the leader epoch, */
+	_Atomic bool shown_offline;     /* and whether why_offline is set */
+
+	struct delayed_list delayed;    /* who waits for something to happen here */
+	int64_t grown_before;           /* log_lock: bytes appended to logs that were open before this one */
+	_Atomic int64_t grown;          /* bytes appended and published since the broker was opened */
+	_Atomic int64_t woken_high, woken_stable; /* the ends that those who wait were told of last */
+
+	_Atomic int64_t clean_offset;   /* compacted up to here; -1: never */
+	struct { /* the cleaner's lock */
+		bool busy, hopeless;    /* it is being compacted; it cannot be */
+		int64_t looked_offset, look_again_ms, not_before_ms; /* what it was when it was last looked at, and when that is to be done again though nothing came */
+		uint32_t generation;    /* of the topic's properties then */
+	} clean;
 };
+
+/* In partition.users. */
+#define LOG_OPEN (UINT32_C(1) << 31)
 
 /* ---- partition ---- */
 struct partition *partition_new(struct topic *t, int32_t index, struct log_dir *dir);
@@ -156,7 +208,18 @@ char *partition_path(const struct partition *p); /* to be freed; NULL: no memory
 bool partition_close_idle(struct partition *p, int64_t idle_before_ms, struct err *e);
 /* At the end: no use is left. */
 int partition_close(struct partition *p, struct err *e);
+/* As partition_visible, but that the positions count for nothing. */
+int partition_offsets(struct partition *p, struct visible *v, struct err *e);
+/* Its log has positions, or none, as the topic's policy wants it, if it is open; else it will when it is. */
+void partition_follow_policy(struct partition *p);
+/* Whether nothing of it can be dirty, as far as is known without opening it. */
+bool partition_is_clean(struct partition *p);
 void partition_take_offline(struct partition *p, const char *why);
+/* Tells those who wait of what was published. locks: none held. */
+void partition_wake(struct partition *p);
+/* As they were published at one moment. */
+struct partition_ends;
+void partition_take_ends(struct partition *p, struct partition_ends *ends);
 /* Fails everything that waits there: the topic was deleted, or its directory went offline. */
 void partition_fail_waiting(struct partition *p, int code, const char *why);
 /* What the state checkpoint says of it; false: nothing to be relied on, but for recovery point and log start as they were last known. */
@@ -168,11 +231,13 @@ int partition_apply_retention(struct partition *p, int64_t now_ms, struct err *e
 bool partition_has_open_log(struct partition *p);
 int partition_remove_deleted(struct partition *p, struct err *e);
 void partition_flush_soon(struct partition *p);
+void partition_expire_producers(struct partition *p, int64_t now_ms, int64_t expiration_ms);
 bool partition_is_dirty_since(struct partition *p, int64_t before_ms);
 
 /* ---- topics ---- */
 struct limits topic_limits(struct topic *t);
-void topic_refresh_limits(struct topic *t); /* after its properties changed; takes conf_lock */
+/* Durable: its logs may have gaps from now on. */
+int topic_note_compacted(struct topic *t, struct err *e);
 void topic_default_owner(struct topic_owner *o);
 /* During the broker's open: finds or makes the topic of a partition directory. */
 struct topic *topics_load(struct broker *b, const char *name, const char *id);
@@ -184,8 +249,21 @@ int topic_init_owner(struct topic *t, const struct topic_owner *owner, struct er
 int topic_write_properties(struct topic *t, const char *partition_dir, struct err *e);
 int topic_adopt_property(struct topic *t, const char *name, const char *value, struct err *e);
 int topic_save_properties(struct topic *t, struct err *e);
+void topic_id_changed(struct topic *t); /* t->id was found out after the topic had come into the table */
 void topics_free_all(struct broker *b);
 
+/* Takes what is the broker's now for its own properties' parents. */
+void topic_follow_defaults(struct topic *t);
+/* A reference to those, and a copy of its own properties; NULL: no memory. */
+struct defaults *topic_conf_copy(struct topic *t, struct conf **copy);
+/* For a topic that is on its way into the table. locks: create_lock. */
+int topic_check_properties(struct broker *b, const struct conf_change *v, size_t n, struct err *e);
+
+/* ---- broker_conf ---- */
+int broker_conf_open(struct broker *b, struct err *e); /* once its first directory is locked: reads what was set at run time */
+struct defaults *defaults_new(struct broker *b, const struct conf *fallback, const struct conf *own); /* copies; NULL: no memory, or nothing to copy */
+struct defaults *broker_defaults(struct broker *b);    /* a reference */
+void defaults_unref(struct defaults *d);               /* NULL is fine */
 /* ---- log directories ---- */
 /* Those of -d and log.dirs; a new one is made. */
 int log_dirs_add(struct broker *b, const char *data, struct err *e);
@@ -200,6 +278,14 @@ void broker_dir_failed(struct broker *b, struct log_dir *d, const char *why);
 int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct err *e);
 /* Writes view-start-checkpoint with `p` starting at (offset, position). Durable when it returns. */
 int broker_record_start(struct broker *b, struct partition *p, int64_t offset, int64_t position, struct err *e);
+
+/* Writes cleaner-offset-checkpoint. */
+int broker_write_clean_offsets(struct broker *b, struct log_dir *d, struct err *e);
+
+/* ---- cleaner ---- */
+struct cleaner *cleaner_start(struct broker *b, struct err *e); /* the agent runs */
+void cleaner_stop(struct cleaner *c);                           /* NULL is fine; no step begins any more */
+void cleaner_free(struct cleaner *c);                           /* after the pool has run out; what is unfinished is given up */
 
 /* ---- agent ---- */
 struct agent *agent_start(struct broker *b, struct err *e);

@@ -3,11 +3,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "cluster/adopt.h"
 #include "cluster/model.h"
+#include "cluster/partition_fetch.h"
+#include "cluster/producer_ids.h"
 #include "store/counters.h"
 #include "store/diag.h"
+#include "store/sequence.h"
 
 /* Opening, closing, role and what is visible. Appending and flushing are in partition_append.c, log start and retention in partition_start.c. */
 
@@ -20,7 +24,9 @@ struct partition *partition_new(struct topic *t, int32_t index, struct log_dir *
 	p->index = index;
 	p->dir = dir;
 	partition_append_init(p);
+	delayed_list_init(&p->delayed);
 	p->known.active_base = -1;
+	p->clean_offset = p->clean.looked_offset = -1;
 	p->known.leader_epoch = -1;
 	p->known.pair_offset = p->known.pair_position = -1;
 	pthread_mutex_init(&p->open_lock, NULL);
@@ -52,6 +58,7 @@ void partition_free(struct partition *p)
 	pthread_mutex_destroy(&p->open_lock);
 	pthread_mutex_destroy(&p->log_lock);
 	pthread_mutex_destroy(&p->queue_lock);
+	delayed_list_release(&p->delayed);
 	free(p->why_offline);
 	free(p);
 }
@@ -70,6 +77,11 @@ void partition_unref(struct partition *p)
 const char *partition_topic_name(const struct partition *p)
 {
 	return p->topic->name;
+}
+
+int partition_dir(const struct partition *p)
+{
+	return p->dir ? (int)(p->dir - p->topic->broker->dir) : -1;
 }
 
 int32_t partition_index(const struct partition *p)
@@ -91,17 +103,33 @@ char *partition_path(const struct partition *p)
 /* ---- what is visible ---- */
 
 /* locks: log_lock, or open_lock while the log is not open. */
-static void publish(struct partition *p, const struct visible *v)
+static void publish(struct partition *p, const struct visible *v, const struct partition_ends *ends)
 {
 	atomic_fetch_add(&p->visible_seq, 1);
+	p->high_offset = ends->high_watermark;
+	p->stable_offset = ends->last_stable;
+	p->log_end_offset = ends->log_end;
 	p->start_offset = v->start_offset;
 	p->start_position = v->start_position;
 	p->end_offset = v->end_offset;
 	p->end_position = v->end_position;
 	p->mtime_ms = v->mtime_ms;
 	p->bytes = v->bytes;
+	p->sequential = v->sequential;
 	atomic_fetch_add(&p->visible_seq, 1);
 	p->visible_known = true;
+}
+
+void partition_take_ends(struct partition *p, struct partition_ends *ends)
+{
+	uint32_t seq;
+	do {
+		seq = atomic_load_explicit(&p->visible_seq, memory_order_acquire);
+		ends->log_start = atomic_load_explicit(&p->start_offset, memory_order_acquire);
+		ends->high_watermark = atomic_load_explicit(&p->high_offset, memory_order_acquire);
+		ends->last_stable = atomic_load_explicit(&p->stable_offset, memory_order_acquire);
+		ends->log_end = atomic_load_explicit(&p->log_end_offset, memory_order_acquire);
+	} while ((seq & 1) || seq != atomic_load_explicit(&p->visible_seq, memory_order_relaxed));
 }
 
 static void take_visible(struct partition *p, struct visible *v)
@@ -115,14 +143,16 @@ static void take_visible(struct partition *p, struct visible *v)
 		v->end_position = atomic_load_explicit(&p->end_position, memory_order_relaxed);
 		v->mtime_ms = atomic_load_explicit(&p->mtime_ms, memory_order_relaxed);
 		v->bytes = atomic_load_explicit(&p->bytes, memory_order_relaxed);
+		v->sequential = atomic_load_explicit(&p->sequential, memory_order_relaxed);
 		atomic_thread_fence(memory_order_acquire);
 	} while ((seq & 1) || seq != atomic_load_explicit(&p->visible_seq, memory_order_relaxed));
 }
 
 void partition_publish_known(struct partition *p, const struct partition_row *row)
 {
-	struct visible v = {row->start_offset, row->start_position, row->visible_offset, row->visible_position, row->mtime_ms, row->bytes};
-	publish(p, &v);
+	bool sequential = row->visible_position < 0;
+	struct visible v = {row->start_offset, row->start_position, row->visible_offset, sequential ? row->start_position : row->visible_position, row->mtime_ms, row->bytes, sequential};
+	publish(p, &v, &(struct partition_ends){row->start_offset, row->visible_offset, row->visible_offset, row->leo});
 	p->high_watermark = row->visible_offset;
 }
 
@@ -130,22 +160,30 @@ void partition_publish_known(struct partition *p, const struct partition_row *ro
 void partition_publish_log(struct partition *p, int64_t appended_ms)
 {
 	struct log *l = p->log;
-	struct visible v = {l->start_offset, l->start_position, l->view_offset, l->view_position, appended_ms ? appended_ms : (int64_t)p->mtime_ms, l->bytes};
-	publish(p, &v);
+	struct visible v = {l->start_offset, l->start_position, l->view_offset, l->view_position, appended_ms ? appended_ms : (int64_t)p->mtime_ms, l->bytes, l->sequential};
+	struct partition_ends ends = {.high_watermark = p->high_watermark, .last_stable = log_last_stable(l), .log_end = l->leo};
+	if (ends.last_stable > ends.high_watermark)
+		ends.last_stable = ends.high_watermark;
+	publish(p, &v, &ends);
+	p->grown = p->grown_before + l->written_bytes;
 }
 
 void partition_publish_start(struct partition *p, int64_t offset, int64_t position)
 {
 	struct visible v;
+	struct partition_ends ends;
 	take_visible(p, &v);
+	partition_take_ends(p, &ends);
 	if (offset <= v.start_offset)
 		return;
 	v.start_offset = offset;
 	v.start_position = position;
-	publish(p, &v);
+	if (v.sequential)
+		v.end_position = position;
+	publish(p, &v, &ends);
 }
 
-int partition_visible(struct partition *p, struct visible *v, struct err *e)
+int partition_offsets(struct partition *p, struct visible *v, struct err *e)
 {
 	if (p->topic->deleted)
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
@@ -159,6 +197,51 @@ int partition_visible(struct partition *p, struct visible *v, struct err *e)
 	return 0;
 }
 
+int partition_visible(struct partition *p, struct visible *v, struct err *e)
+{
+	int rc = partition_offsets(p, v, e);
+	if (rc < 0)
+		return rc;
+	if (v->sequential && !p->topic->compact) { /* it is to have positions again */
+		if ((rc = partition_acquire(p, e)) < 0)
+			return rc;
+		partition_release(p);
+		take_visible(p, v);
+	}
+	if (p->topic->compact && !v->sequential) { /* its log is not open, and follows when it is */
+		v->sequential = true;
+		v->end_position = v->start_position;
+	}
+	return 0;
+}
+
+/* ---- waking ---- */
+
+struct delayed_list *partition_delayed(struct partition *p)
+{
+	return &p->delayed;
+}
+
+/* What a channel's end has grown by is known in bytes where it is the log's end; where it moved to somewhere below that, everybody looks again. */
+static void wake_channel(struct partition *p, enum delayed_channel channel, bool at_end, int64_t offset, _Atomic int64_t *woken, int64_t grown)
+{
+	int64_t before = atomic_exchange(woken, offset);
+	if (at_end)
+		delayed_grow(&p->delayed, channel, grown);
+	else if (before != offset)
+		delayed_wake(&p->delayed, channel);
+}
+
+void partition_wake(struct partition *p)
+{
+	struct partition_ends x;
+	int64_t grown = p->grown; /* first: it is never more than what the ends have come to since */
+	partition_take_ends(p, &x);
+	delayed_grow(&p->delayed, DELAYED_END, grown);
+	wake_channel(p, DELAYED_HIGH, x.high_watermark == x.log_end, x.high_watermark, &p->woken_high, grown);
+	wake_channel(p, DELAYED_STABLE, x.last_stable == x.log_end, x.last_stable, &p->woken_stable, grown);
+}
+
 /* ---- role ---- */
 
 /* The one place where leader, epoch and ISR change. A single broker leads everything and is its own ISR, so the high watermark is the LEO.
@@ -166,9 +249,16 @@ int partition_visible(struct partition *p, struct visible *v, struct err *e)
 static void transition(struct partition *p, int32_t leader, int32_t leader_epoch, int32_t only_isr)
 {
 	p->leader = leader;
-	p->leader_epoch = leader_epoch;
+	p->leader_epoch = p->shown_epoch = leader_epoch;
 	p->isr[0] = only_isr;
 	p->high_watermark = p->log->leo;
+}
+
+void partition_standing(const struct partition *p, struct partition_standing *s)
+{
+	s->leader = p->topic->broker->id;
+	s->leader_epoch = p->shown_epoch;
+	s->online = p->dir && !p->dir->offline && !p->shown_offline;
 }
 
 int partition_describe(struct partition *p, struct partition_state *s, struct err *e)
@@ -219,7 +309,7 @@ static void row_of_known(struct partition *p, struct partition_row *r)
 	*r = (struct partition_row){
 		.partition = p->index, .leader_epoch = p->known.leader_epoch, .active_base = p->known.active_base, .active_bytes = p->known.active_bytes,
 		.start_offset = v.start_offset, .start_position = v.start_position, .leo = p->known.leo, .last_stable_offset = p->known.last_stable,
-		.recovery_point = p->known.recovery_point, .visible_offset = v.end_offset, .visible_position = v.end_position, .mtime_ms = v.mtime_ms,
+		.recovery_point = p->known.recovery_point, .visible_offset = v.end_offset, .visible_position = v.sequential ? -1 : v.end_position, .mtime_ms = v.mtime_ms,
 		.bytes = v.bytes, .dir_mtime_ns = p->known.dir_mtime_ns,
 	};
 	snprintf(r->topic, sizeof r->topic, "%s", p->topic->name);
@@ -257,6 +347,7 @@ static int open_log(struct partition *p, struct err *e)
 		.dir = path, .name = name, .cache = p->topic->broker->cache, .pool = p->topic->broker->pool, .limits = topic_limits(p->topic).log,
 		.row = p->known.trusted ? &row : NULL, .recovery_point = p->known.recovery_point, .start_offset = p->known.log_start,
 		.pair_offset = p->known.pair_offset, .pair_position = p->known.pair_position, .gaps = p->topic->adopted || p->topic->lost, .foreign = p->known.foreign, .clean = p->known.clean,
+		.compacted = p->topic->compacted, .sequential = p->topic->compact,
 		.keep = p->topic->broker->read_only, .read_only = p->dir->read_only,
 	};
 	struct log *l;
@@ -274,6 +365,7 @@ static int open_log(struct partition *p, struct err *e)
 	free(path);
 	if (rc == ERR_OFFLINE || rc == ERR_CORRUPT || rc == ERR_UNSUPPORTED) {
 		p->why_offline = strdup(why.text);
+		p->shown_offline = true;
 		diag_error("partition %s is offline: %s", name, why.text);
 		return err_set(e, ERR_OFFLINE, "%s", why.text);
 	}
@@ -290,12 +382,16 @@ static int open_log(struct partition *p, struct err *e)
 		log_free(l);
 		return err_set(e, rc, "%s", why.text);
 	}
+	/* what a snapshot or the log had of producers that are to be forgotten; their ids are not to be given again all the same */
+	producer_ids_seen(p->topic->broker, producers_greatest_id(l->producers));
+	producers_expire(l->producers, wall_now_ms(), broker_conf_int(p->topic->broker, "producer.id.expiration.ms"));
 	size_t open_txns = 0;
 	producers_open_txns(l->producers, count_open_txn, &open_txns);
 	int32_t epoch = epochs_last(&l->epochs);
 	pthread_mutex_lock(&p->log_lock);
 	p->needs_markers = open_txns > 0;
 	p->log = l;
+	p->grown_before = p->grown;
 	/* after an unclean stop the tail may have been cut: what comes now must not share an epoch with it */
 	transition(p, p->topic->broker->id, epoch < 0 ? 0 : l->recovered ? epoch + 1 : epoch, p->topic->broker->id);
 	partition_publish_log(p, p->visible_known && p->mtime_ms ? (int64_t)p->mtime_ms : newest_time(l));
@@ -306,24 +402,81 @@ static int open_log(struct partition *p, struct err *e)
 	return 0;
 }
 
+/* locks: open_lock. To make a log sequential is done at once; to give it positions reads all of it, and whoever comes waits. */
+static int change_mode(struct partition *p, struct err *e)
+{
+	pthread_mutex_lock(&p->log_lock);
+	while (p->log->keep_head) { /* the cleaner is just putting segments in the place of others */
+		pthread_mutex_unlock(&p->log_lock);
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		pthread_mutex_lock(&p->log_lock);
+	}
+	int rc = log_set_sequential(p->log, p->topic->compact, e);
+	partition_publish_log(p, 0);
+	pthread_mutex_unlock(&p->log_lock);
+	return rc;
+}
+
+void partition_follow_policy(struct partition *p)
+{
+	struct err why = ERR_INIT;
+	pthread_mutex_lock(&p->open_lock);
+	if (p->log && !p->topic->deleted && !p->dir->offline && p->log->sequential != p->topic->compact && change_mode(p, &why) < 0)
+		diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, why.text);
+	pthread_mutex_unlock(&p->open_lock);
+}
+
+bool partition_is_clean(struct partition *p)
+{
+	pthread_mutex_lock(&p->open_lock);
+	bool clean = !p->dir || p->why_offline || (!p->log && p->known.trusted && p->clean_offset >= p->known.active_base);
+	pthread_mutex_unlock(&p->open_lock);
+	return clean;
+}
+
+bool partition_try_acquire(struct partition *p)
+{
+	uint32_t users = p->users;
+	while ((users & LOG_OPEN) && !p->topic->deleted && !p->dir->offline) {
+		if (!atomic_compare_exchange_weak(&p->users, &users, users + 1))
+			continue;
+		if (p->log->sequential == p->topic->compact)
+			return true;
+		p->users--;
+		break;
+	}
+	return false;
+}
+
 int partition_acquire(struct partition *p, struct err *e)
 {
+	if (partition_try_acquire(p))
+		return 0;
 	pthread_mutex_lock(&p->open_lock);
 	int rc = offline_error(p, e);
 	if (rc == 0 && !p->log)
 		rc = open_log(p, e);
-	if (rc == 0)
+	if (rc == 0 && p->log->sequential != p->topic->compact)
+		rc = change_mode(p, e);
+	if (rc == 0) {
 		p->users++;
+		p->users |= LOG_OPEN;
+	}
 	pthread_mutex_unlock(&p->open_lock);
 	return rc;
 }
 
 void partition_release(struct partition *p)
 {
-	pthread_mutex_lock(&p->open_lock);
-	if (--p->users == 0)
-		p->idle_since_ms = wall_now_ms();
-	pthread_mutex_unlock(&p->open_lock);
+	p->idle_since_ms = wall_now_ms();
+	p->users--;
+}
+
+/* locks: open_lock. Whether nobody uses the log; nobody can begin to then before open_lock is let go. */
+static bool end_uses(struct partition *p)
+{
+	uint32_t none = LOG_OPEN;
+	return atomic_compare_exchange_strong(&p->users, &none, 0) || none == 0;
 }
 
 /* What log_open can rely on next time. locks: open_lock. */
@@ -361,7 +514,7 @@ static int close_log(struct partition *p, struct err *e)
 bool partition_close_idle(struct partition *p, int64_t idle_before_ms, struct err *e)
 {
 	pthread_mutex_lock(&p->open_lock);
-	if (p->log && p->users == 0 && p->idle_since_ms <= idle_before_ms && !p->log->deleted_pending)
+	if (p->log && p->idle_since_ms <= idle_before_ms && !p->log->deleted_pending && end_uses(p))
 		close_log(p, e);
 	bool closed = !p->log;
 	pthread_mutex_unlock(&p->open_lock);
@@ -371,6 +524,7 @@ bool partition_close_idle(struct partition *p, int64_t idle_before_ms, struct er
 int partition_close(struct partition *p, struct err *e)
 {
 	pthread_mutex_lock(&p->open_lock);
+	p->users &= ~LOG_OPEN;
 	int rc = p->log ? close_log(p, e) : 0;
 	pthread_mutex_unlock(&p->open_lock);
 	return rc;
@@ -427,7 +581,43 @@ void partition_take_offline(struct partition *p, const char *why)
 	pthread_mutex_lock(&p->open_lock);
 	if (!p->why_offline)
 		p->why_offline = strdup(why);
+	p->shown_offline = true;
+	p->users &= ~LOG_OPEN;
 	pthread_mutex_unlock(&p->open_lock);
+}
+
+/* ---- producers ---- */
+
+struct producer_rows { struct producer_state *row; size_t count; };
+
+static void add_producer(void *arg, const struct producer_state *s)
+{
+	struct producer_rows *r = arg;
+	r->row[r->count++] = *s;
+}
+
+int partition_producers(struct partition *p, void (*fn)(void *arg, const struct producer_state *s), void *arg, struct err *e)
+{
+	struct producer_rows r = {NULL, 0};
+	pthread_mutex_lock(&p->log_lock);
+	size_t n = producers_count(p->log->producers);
+	if (n && (r.row = malloc(n * sizeof *r.row)))
+		producers_list(p->log->producers, add_producer, &r);
+	pthread_mutex_unlock(&p->log_lock);
+	if (n && !r.row)
+		return err_set(e, ERR_NO_MEMORY, "no memory for %zu producers", n);
+	for (size_t i = 0; i < r.count; i++)
+		fn(arg, &r.row[i]);
+	free(r.row);
+	return 0;
+}
+
+void partition_expire_producers(struct partition *p, int64_t now_ms, int64_t expiration_ms)
+{
+	pthread_mutex_lock(&p->log_lock);
+	if (p->log)
+		producers_expire(p->log->producers, now_ms, expiration_ms);
+	pthread_mutex_unlock(&p->log_lock);
 }
 
 /* ---- reading ---- */
@@ -460,8 +650,8 @@ ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t positi
 	take_visible(p, &v);
 	log_cursor_visible(c, v.end_offset, v.end_position);
 	ssize_t got = log_cursor_read(c, position, v.end_position, buf, n, e);
-	if (p->topic->deleted) /* meanwhile: a file that was opened may have been a new topic's of the same name */
-		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	if (p->log->sequential) /* meanwhile, maybe */
+		return err_set(e, ERR_OUT_OF_RANGE, "topic %s is compacted now: its files have no positions", p->topic->name);
 	if (p->topic->deleted) /* meanwhile: its files may have been those of a new topic of the same name */
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	counter_add(&reads_total, 1);
@@ -470,10 +660,42 @@ ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t positi
 	return got;
 }
 
+struct log_sequence *partition_sequence_new(struct partition *p)
+{
+	return log_sequence_new(p->log, p->start_offset);
+}
+
+void partition_sequence_free(struct log_sequence *q)
+{
+	log_sequence_free(q);
+}
+
+ssize_t partition_sequence_read(struct partition *p, struct log_sequence *q, void *buf, size_t n, struct err *e)
+{
+	if (p->topic->deleted)
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	if (p->dir->offline)
+		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
+	ssize_t got = log_sequence_read(q, p->end_offset, buf, n, e);
+	if (p->topic->deleted) /* meanwhile: its files may have been those of a new topic of the same name */
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	counter_add(&reads_total, 1);
+	if (got > 0)
+		counter_add(&read_bytes_total, (uint64_t)got);
+	return got;
+}
+
+int64_t partition_sequence_offset(const struct log_sequence *q)
+{
+	return log_sequence_offset(q);
+}
+
 int partition_locate(struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e)
 {
 	struct visible v;
 	take_visible(p, &v);
+	if (v.sequential)
+		return err_set(e, ERR_OUT_OF_RANGE, "topic %s is compacted: its files have no positions", p->topic->name);
 	if (position < v.start_position || position > v.end_position)
 		return err_set(e, ERR_OUT_OF_RANGE, "position %" PRId64 " is not within %" PRId64 " and %" PRId64, position, v.start_position, v.end_position);
 	if (position == v.end_position) {

@@ -8,15 +8,18 @@
  * Append, step by step:
  *  1. The request is queued on the partition. If another thread is appending there already, that thread will take it along,
  *     and this one returns: a caller never waits.
- *  2. Else this thread takes everything that is queued, gives offsets and the leader epoch, writes all of it with one
- *     gathered write, adds index entries, moves the LEO; again, until the queue is empty.
+ *  2. Else this thread takes everything that is queued, checks the sequences of idempotent producers, gives offsets and the leader epoch, writes all of it with one
+ *     gathered write, adds index entries, moves the LEO; again, until the queue is empty. A producer has one batch in such a write at most: its next is checked
+ *     against what is in the log by then, and a write that fails leaves nothing to be taken back.
  *  3. The high watermark follows as the ISR allows, the view is projected up to the visible end, and (visible offset, position) is published as one value.
  *  4. `done` is called for each request whose acks are met. For acks=all with one replica those wait for the disk: one
  *     fsync, run by the pool, serves all that wait (group commit).
  *
  * The visible end never goes back. It is min(high watermark, last stable offset).
  *
- * thread: any, unless said otherwise. locks: topic table, role, queue, log. No lock is held when `done` or a waiter is called.
+ * What a Fetch or ListOffsets wants is in cluster/partition_fetch.h.
+ *
+ * thread: any, unless said otherwise. locks: topic table, role, queue, log. No lock is held when `done` is called, or one that waits.
  */
 #ifndef CLUSTER_PARTITION_H
 #define CLUSTER_PARTITION_H
@@ -30,6 +33,7 @@
 struct broker;
 struct topic;
 struct partition;
+struct delayed_list;
 struct log_cursor;
 
 void partition_ref(struct partition *p);
@@ -38,11 +42,16 @@ const char *partition_topic_name(const struct partition *p); /* borrowed while p
 int32_t partition_index(const struct partition *p);
 struct topic *partition_topic(const struct partition *p);    /* borrowed while p is referenced */
 
+/* Of the log directory that it is in, for broker_dir; -1: in none of ours. */
+int partition_dir(const struct partition *p);
+
 /* ---- use: while it is held, the log stays open ---- */
 
 /* Opens the log if need be (that may read a disk, and after an unclean stop recover). ERR_OFFLINE with the reason, ERR_DELETED, ERR_LIMIT, ERR_IO. Each
  * success is paired with one partition_release. */
 int partition_acquire(struct partition *p, struct err *e);
+/* The same where the log is open already: takes no lock and reads nothing. false: it is not. */
+bool partition_try_acquire(struct partition *p);
 void partition_release(struct partition *p);
 
 /* ---- what can be seen ---- */
@@ -52,10 +61,15 @@ struct visible { /* one moment: both ends of what a reader may see */
 	int64_t end_offset, end_position;     /* the visible end */
 	int64_t mtime_ms;                     /* append time of the newest record */
 	int64_t bytes;                        /* on disk: .log files */
+	bool sequential;                      /* it is compacted: records have no positions; both are where they would begin */
 };
 
 /* Needs no acquire: from memory where the state is known, else it opens the log. The error is that of partition_acquire. */
 int partition_visible(struct partition *p, struct visible *v, struct err *e);
+
+struct partition_standing { int32_t leader, leader_epoch; bool online; };
+/* What Metadata tells. Takes no lock and opens nothing. */
+void partition_standing(const struct partition *p, struct partition_standing *s);
 
 struct partition_state { /* for xattrs and control files */
 	int32_t leader, leader_epoch;
@@ -72,13 +86,18 @@ int partition_describe(struct partition *p, struct partition_state *s, struct er
 enum acks { ACKS_LEADER = 1, ACKS_ALL = -1 };
 
 struct append { /* owned by the caller, in place until done was called; the queue link and state are partition's */
-	struct record_set *set; /* borrowed until done; its base offsets and leader epoch are written into it */
+	struct record_set *set; /* borrowed until done; its base offsets and leader epoch are written into it. One with a producer id is a single batch (ingest_batch makes such) */
 	enum acks acks;
+	bool in_transaction;   /* whoever gives transactions knows its batch to be of one that is open */
 	void (*done)(struct append *a);
 	/* results, for done: */
-	int code;              /* 0, or ERR_...: NO_SPACE and the like where nothing was written; ERR_IO where the outcome is unknown */
+	int code;              /* 0, or ERR_...: NO_SPACE and the like where nothing was written; ERR_IO where the outcome is unknown; ERR_SEQUENCE, ERR_PRODUCER_FENCED, ERR_TXN_STATE: Kafka's
+				* OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE */
 	struct err err;        /* the sentence, where code is not 0 */
+	bool duplicate;        /* it is in the log since an earlier request: the results are of that one */
 	int64_t base_offset;   /* of the set's first record */
+	int64_t log_append_time_ms; /* of a duplicate the greatest timestamp, as in Kafka; else the time that the set was stamped with (message.timestamp.type); -1: CreateTime */
+	int64_t log_start_offset;   /* also where code is not 0; -1: not known */
 	int64_t end_position;  /* of the view just behind the set, where it is visible already; else -1 */
 	/* private: */
 	struct append *next;
@@ -92,6 +111,12 @@ void partition_append(struct partition *p, struct append *a);
 /* Takes back an append that is still queued. true: it was taken back, done has been called with ERR_INTERRUPTED. false: it is in the log (or just done): done will be or was
  * called with its outcome. */
 bool partition_append_cancel(struct partition *p, struct append *a);
+
+/* ---- producers ---- */
+
+/* Calls fn for each idempotent or transactional producer that is known here, without a lock. p must be acquired. ERR_NO_MEMORY. */
+struct producer_state;
+int partition_producers(struct partition *p, void (*fn)(void *arg, const struct producer_state *s), void *arg, struct err *e);
 
 /* ---- durability ---- */
 
@@ -113,24 +138,33 @@ struct log_cursor *partition_cursor_new(struct partition *p); /* NULL: no memory
 void partition_cursor_rest(struct log_cursor *c); /* it holds neither memory nor segments until it is read through again */
 void partition_cursor_free(struct log_cursor *c);
 
-/* Copies at most n bytes of the view from `position` on. Returns the count (0 at the visible end), ERR_OUT_OF_RANGE where position is below the log start, ERR_CORRUPT for a damaged batch
+/* Copies at most n bytes of the view from `position` on; ERR_OUT_OF_RANGE where there are no positions (it is compacted).
+ * Returns the count (0 at the visible end), ERR_OUT_OF_RANGE where position is below the log start, ERR_CORRUPT for a damaged batch
  * (the bytes before it were returned by an earlier or this call), ERR_IO, ERR_DELETED. May block on the disk. */
 ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t position, void *buf, size_t n, struct err *e);
 
 /* The record in whose view `position` lies: its offset and where its view starts. At the visible end: the end. ERR_OUT_OF_RANGE outside [start, end]. p acquired. */
 int partition_locate(struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e);
 
-/* ---- waiting for data ---- */
+/* ---- transactions ---- */
 
-struct waiter { /* owned by the caller; called once, then off the list */
-	struct waiter *next, **link;
-	int64_t position;      /* wake when the visible end passes this */
-	void (*wake)(struct waiter *w); /* must not block; no lock is held */
-};
-/* true: on the list. false: already satisfied, wake was not called. Also woken when the partition is deleted or goes offline. */
-bool partition_wait(struct partition *p, struct waiter *w);
-/* true: taken off, wake will not be called. false: it was called or is being called. */
-bool partition_wait_cancel(struct partition *p, struct waiter *w);
+/* How a transaction that is open in the log, and that nobody will end, is to be ended: 1 commit, 0 abort. *coordinator_epoch (may be NULL): that of who decided so. Reads the disk. */
+int partition_txn_decision(struct partition *p, int64_t producer_id, int16_t producer_epoch, int32_t *coordinator_epoch, struct err *e);
+
+/* Of a compacted partition: the records that are left, each once, in order (store/sequence.h). p stays acquired until it is freed. NULL: no memory. */
+struct log_sequence;
+struct log_sequence *partition_sequence_new(struct partition *p);
+void partition_sequence_free(struct log_sequence *q);
+/* At most n bytes; 0: there are no more just now. Goes on whether the partition is compacted still or not. Errors as partition_read. */
+ssize_t partition_sequence_read(struct partition *p, struct log_sequence *q, void *buf, size_t n, struct err *e);
+/* What was read is below it, and what is not is not. */
+int64_t partition_sequence_offset(const struct log_sequence *q);
+
+/* ---- waiting ---- */
+
+/* Where to stand, by cluster/delayed.h, for what happens here. Its channels: the log end, the high watermark, and the visible end (which is that of read_committed too),
+ * in bytes of the log. All that wait are asked again when the topic is deleted or its directory goes offline. Valid while p is referenced. */
+struct delayed_list *partition_delayed(struct partition *p);
 
 /* ---- deleting messages ---- */
 

@@ -6,6 +6,7 @@
 
 #include "cluster/adopt.h"
 #include "cluster/model.h"
+#include "cluster/producer_ids.h"
 #include "store/counters.h"
 #include "store/diag.h"
 
@@ -57,74 +58,27 @@ static void wait_for_disk(struct partition *p, struct append *a)
 		start_flush(p);
 }
 
-/* Calls who waits for positions that are visible now. With code < 0: everybody. */
-static void wake(struct partition *p, bool all)
-{
-	struct waiter *ready = NULL;
-	pthread_mutex_lock(&p->queue_lock);
-	for (struct waiter *w = p->waiters, *next; w; w = next) {
-		next = w->next;
-		if (!all && w->position >= p->end_position)
-			continue;
-		*w->link = next;
-		if (next)
-			next->link = w->link;
-		w->link = NULL;
-		w->next = ready;
-		ready = w;
-	}
-	pthread_mutex_unlock(&p->queue_lock);
-	while (ready) {
-		struct waiter *w = ready;
-		ready = w->next;
-		w->wake(w);
-	}
-}
-
-bool partition_wait(struct partition *p, struct waiter *w)
-{
-	pthread_mutex_lock(&p->queue_lock);
-	bool wait = w->position >= p->end_position && !p->topic->deleted && !p->dir->offline;
-	if (wait) {
-		w->next = p->waiters;
-		w->link = &p->waiters;
-		if (w->next)
-			w->next->link = &w->next;
-		p->waiters = w;
-	}
-	pthread_mutex_unlock(&p->queue_lock);
-	return wait;
-}
-
-bool partition_wait_cancel(struct partition *p, struct waiter *w)
-{
-	pthread_mutex_lock(&p->queue_lock);
-	bool there = w->link != NULL;
-	if (there) {
-		*w->link = w->next;
-		if (w->next)
-			w->next->link = w->link;
-		w->link = NULL;
-	}
-	pthread_mutex_unlock(&p->queue_lock);
-	return there;
-}
-
 /* ---- transactions that nobody will end ---- */
+
+int partition_txn_decision(struct partition *p, int64_t producer_id, int16_t producer_epoch, int32_t *coordinator_epoch, struct err *e)
+{
+	struct broker *b = p->topic->broker;
+	const char *dirs[64] = {0};
+	int32_t unasked;
+	for (int i = 0; i < b->dir_count && i < 63; i++)
+		dirs[i] = b->dir[i].path;
+	return adopt_txn_decision(dirs, producer_id, producer_epoch, coordinator_epoch ? coordinator_epoch : &unasked, e);
+}
 
 struct orphans { struct record_set set; struct partition *p; int rc; struct err err; };
 
 static void end_orphan(void *arg, const struct open_txn *t)
 {
 	struct orphans *o = arg;
-	struct broker *b = o->p->topic->broker;
-	const char *dirs[64] = {0};
 	int32_t coordinator_epoch = 0;
 	if (o->rc < 0)
 		return;
-	for (int i = 0; i < b->dir_count && i < 63; i++)
-		dirs[i] = b->dir[i].path;
-	int commit = adopt_txn_decision(dirs, t->producer_id, t->producer_epoch, &coordinator_epoch, &o->err);
+	int commit = partition_txn_decision(o->p, t->producer_id, t->producer_epoch, &coordinator_epoch, &o->err);
 	if (commit < 0) {
 		o->rc = commit;
 		return;
@@ -177,11 +131,18 @@ static int advance(struct partition *p, struct err *e)
 	return rc;
 }
 
-struct group {
-	struct append *a[GROUP];
+enum verdict { VERDICT_APPEND, VERDICT_DUPLICATE, VERDICT_REFUSED };
+
+struct queued { struct append *a[GROUP]; size_t count; };
+
+struct group { /* of what is queued, the next that go together; big, so that only what is used is set */
+	struct append **a;
 	size_t count;
-	int64_t base[GROUP], end_position[GROUP];
-	size_t done;      /* the first so many are in the log */
+	enum verdict verdict[GROUP]; /* of the first `judged` */
+	size_t judged;
+	struct record_set *set[GROUP]; /* those to be appended, in order */
+	int64_t base[GROUP];
+	size_t sets, done; /* there are so many; the first so many are in the log */
 	bool to_disk, flush;
 	bool unreadable;  /* the disk failed while the view followed */
 	int rc;
@@ -189,7 +150,7 @@ struct group {
 };
 
 /* Takes what is queued, oldest first. false: nothing; the caller is no longer the appender. */
-static bool take_group(struct partition *p, struct group *g)
+static bool take_queued(struct partition *p, struct queued *g)
 {
 	g->count = 0;
 	pthread_mutex_lock(&p->queue_lock);
@@ -207,81 +168,181 @@ static bool take_group(struct partition *p, struct group *g)
 	return g->count > 0;
 }
 
-static void write_group(struct partition *p, struct group *g, const struct limits *limits)
+/* What is known of the batch's producer says whether it may be appended. locks: log_lock. */
+static int check_producer(struct partition *p, const struct append *a, const struct batch *b, struct producer_batch *known, struct err *e)
 {
-	struct record_set *set[GROUP];
-	uint64_t bytes = 0;
-	for (size_t i = 0; i < g->count; i++) {
-		set[i] = g->a[i]->set;
-		bytes += set[i]->bytes.len;
-	}
-	g->done = 0;
-	pthread_mutex_lock(&p->log_lock);
-	struct log *l = p->log;
-	if ((g->rc = may_append(p, &g->err)) == 0) {
-		struct segment *before = l->shape->segment_count ? l->shape->segment[l->shape->segment_count - 1] : NULL;
-		int64_t active_base = before ? before->base_offset : -1;
-		log_set_limits(l, &limits->log);
-		g->rc = log_append(l, set, g->count, p->leader_epoch, true, g->base, &g->done, &g->err);
-		if (g->done) {
-			if (!p->dirty_since_ms)
-				p->dirty_since_ms = wall_now_ms();
-			struct err why = ERR_INIT;
-			if (advance(p, &why) < 0) {
-				diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, why.text);
-				g->unreadable = why.code == ERR_IO;
-			}
-		}
-		g->flush = active_base >= 0 && l->shape->segment[l->shape->segment_count - 1]->base_offset != active_base;
-		if (g->flush && l->deleted_pending)
-			agent_delete_later(p->topic->broker->agent, limits->file_delete_delay_ms);
-		g->flush |= l->leo - l->flushed_offset >= limits->flush_messages;
-		g->to_disk = l->flushed_offset < l->leo;
-	}
-	pthread_mutex_unlock(&p->log_lock);
-	counter_add(&appends_total, g->done);
-	counter_add(&append_bytes_total, bytes);
-	counter_add(&append_groups_total, 1);
+	int rc = producers_check(p->log->producers, b, a->in_transaction, known, e);
+	if (rc == PRODUCER_UNSURE && (rc = log_recall_producer(p->log, b->producer_id, e)) == 0)
+		rc = producers_check(p->log->producers, b, a->in_transaction, known, e);
+	return rc;
 }
 
-/* Answers what is done; the first that failed, too. Returns how many were answered. */
+/* locks: log_lock. */
+static enum verdict judge(struct partition *p, struct append *a, const struct batch *b)
+{
+	struct producer_batch known;
+	int rc = check_producer(p, a, b, &known, &a->err);
+	if (rc < 0) {
+		err_context(&a->err, "%s-%" PRId32, p->topic->name, p->index);
+		a->code = rc;
+		return VERDICT_REFUSED;
+	}
+	if (rc != PRODUCER_DUPLICATE)
+		return VERDICT_APPEND;
+	a->duplicate = true;
+	a->base_offset = known.first_offset;
+	a->end_offset = known.last_offset + 1;
+	a->log_append_time_ms = known.timestamp_ms;
+	return VERDICT_DUPLICATE;
+}
+
+/* The header of a batch whose producer has to be asked about: a client's, with a producer id. */
+static bool has_producer(const struct record_set *set, struct batch *b)
+{
+	const uint8_t *p = record_set_bytes(set);
+	if (!set->batch_count || (int64_t)be64_get(p + BATCH_PRODUCER_ID_AT) < 0 || (set->batch[0].attributes & BATCH_CONTROL))
+		return false;
+	return batch_decode(b, p, set->batch[0].size_bytes, set->batch[0].size_bytes, NULL) == 0;
+}
+
+static bool has_seen(const int64_t *ids, size_t n, int64_t id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
+}
+
+/* Gives a verdict on as many as can go together. locks: log_lock. */
+static void judge_group(struct partition *p, struct group *g)
+{
+	int64_t ids[GROUP];
+	size_t id_count = 0;
+	for (g->judged = g->sets = 0; g->judged < g->count; g->judged++) {
+		struct append *a = g->a[g->judged];
+		struct batch b;
+		enum verdict v = VERDICT_APPEND;
+		if (has_producer(a->set, &b)) {
+			if (has_seen(ids, id_count, b.producer_id))
+				return;
+			ids[id_count++] = b.producer_id;
+			producer_ids_seen(p->topic->broker, b.producer_id);
+			v = judge(p, a, &b);
+		}
+		g->verdict[g->judged] = v;
+		if (v == VERDICT_APPEND)
+			g->set[g->sets++] = a->set;
+	}
+}
+
+/* locks: log_lock. */
+static void append_group(struct partition *p, struct group *g, const struct limits *limits)
+{
+	struct log *l = p->log;
+	struct segment *before = l->shape->segment_count ? l->shape->segment[l->shape->segment_count - 1] : NULL;
+	int64_t active_base = before ? before->base_offset : -1;
+	log_set_limits(l, &limits->log);
+	g->rc = log_append(l, g->set, g->sets, p->leader_epoch, true, g->base, &g->done, &g->err);
+	if (g->done) {
+		if (!p->dirty_since_ms)
+			p->dirty_since_ms = wall_now_ms();
+		struct err why = ERR_INIT;
+		if (advance(p, &why) < 0) {
+			diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, why.text);
+			g->unreadable = why.code == ERR_IO;
+		}
+	}
+	g->flush = active_base >= 0 && l->shape->segment[l->shape->segment_count - 1]->base_offset != active_base;
+	if (g->flush && l->deleted_pending)
+		agent_delete_later(p->topic->broker->agent, limits->file_delete_delay_ms);
+	g->flush |= l->leo - l->flushed_offset >= limits->flush_messages;
+}
+
+static void write_group(struct partition *p, struct group *g, const struct limits *limits)
+{
+	uint64_t bytes = 0;
+	g->judged = g->sets = g->done = 0;
+	g->to_disk = g->flush = g->unreadable = false;
+	g->err.code = 0;
+	g->err.text[0] = 0;
+	pthread_mutex_lock(&p->log_lock);
+	if ((g->rc = may_append(p, &g->err)) == 0) {
+		judge_group(p, g);
+		if (g->sets)
+			append_group(p, g, limits);
+		g->to_disk = p->log->flushed_offset < p->log->leo;
+	}
+	pthread_mutex_unlock(&p->log_lock);
+	for (size_t i = 0; i < g->done; i++)
+		bytes += record_set_size(g->set[i]);
+	counter_add(&appends_total, g->done);
+	counter_add(&append_bytes_total, bytes);
+	counter_add(&append_groups_total, g->done > 0);
+}
+
+/* One that is in the log: it may have to wait for the disk. */
+static void settle(struct partition *p, struct group *g, struct append *a, const struct limits *limits)
+{
+	a->end_position = p->end_offset == a->end_offset && !p->sequential ? (int64_t)p->end_position : -1;
+	if (a->acks == ACKS_ALL && limits->fsync_acks_all && g->to_disk)
+		wait_for_disk(p, a);
+	else
+		finish(a, 0, NULL);
+}
+
+/* The results of the k-th set. */
+static void note_result(struct group *g, struct append *a, size_t k)
+{
+	int64_t offset = g->base[k];
+	a->base_offset = offset;
+	for (uint32_t i = 0; i < a->set->batch_count; i++)
+		offset += a->set->batch[i].last_offset_delta + 1;
+	a->end_offset = offset;
+	a->log_append_time_ms = a->set->batch_count && (a->set->batch[0].attributes & BATCH_LOG_APPEND_TIME) ? a->set->batch[0].max_timestamp_ms : -1;
+}
+
+/* Answers what is decided, up to the first whose append failed, that too. Returns how many were answered. */
 static size_t settle_group(struct partition *p, struct group *g, const struct limits *limits)
 {
-	size_t i = 0;
-	for (; i < g->done; i++) {
+	size_t k = 0;
+	for (size_t i = 0; i < g->judged; i++) {
 		struct append *a = g->a[i];
-		int64_t offset = g->base[i];
-		for (uint32_t k = 0; k < a->set->batch_count; k++)
-			offset += a->set->batch[k].last_offset_delta + 1;
-		a->base_offset = g->base[i];
-		a->end_offset = offset;
-		a->end_position = p->end_offset == offset ? (int64_t)p->end_position : -1;
-		if (a->acks == ACKS_ALL && limits->fsync_acks_all && g->to_disk)
-			wait_for_disk(p, a);
-		else
-			finish(a, 0, NULL);
+		a->log_start_offset = p->start_offset;
+		if (g->verdict[i] == VERDICT_REFUSED) {
+			finish(a, a->code, a->err.text);
+		} else if (g->verdict[i] == VERDICT_DUPLICATE) {
+			settle(p, g, a, limits);
+		} else if (k < g->done) {
+			note_result(g, a, k++);
+			settle(p, g, a, limits);
+		} else {
+			finish(a, g->rc, g->err.text);
+			return i + 1;
+		}
 	}
-	if (i < g->count && g->rc < 0)
-		finish(g->a[i++], g->rc, g->err.text);
-	return i;
+	if (g->judged)
+		return g->judged;
+	finish(g->a[0], g->rc, g->err.text); /* nothing may be appended */
+	return 1;
 }
 
 static void run_appends(struct partition *p)
 {
+	struct queued q;
 	struct group g;
 	partition_ref(p); /* who is answered may let go of it at once */
-	while (take_group(p, &g)) {
+	while (take_queued(p, &q)) {
 		struct limits limits = topic_limits(p->topic);
-		for (size_t from = 0; from < g.count;) {
-			struct group part = {.count = g.count - from};
-			memcpy(part.a, g.a + from, part.count * sizeof *part.a);
-			write_group(p, &part, &limits);
-			if (part.rc == ERR_IO || part.unreadable)
-				broker_dir_failed(p->topic->broker, p->dir, part.err.text);
-			from += settle_group(p, &part, &limits);
-			if (part.done)
-				wake(p, false);
-			if (part.flush)
+		for (size_t from = 0; from < q.count;) {
+			g.a = q.a + from;
+			g.count = q.count - from;
+			write_group(p, &g, &limits);
+			if (g.rc == ERR_IO || g.unreadable)
+				broker_dir_failed(p->topic->broker, p->dir, g.err.text);
+			from += settle_group(p, &g, &limits);
+			if (g.done)
+				partition_wake(p);
+			if (g.flush)
 				partition_flush_soon(p);
 		}
 	}
@@ -292,7 +353,8 @@ void partition_append(struct partition *p, struct append *a)
 {
 	a->next = NULL;
 	a->code = 0;
-	a->base_offset = a->end_position = -1;
+	a->duplicate = false;
+	a->base_offset = a->end_position = a->log_append_time_ms = a->log_start_offset = -1;
 	a->state = APPEND_QUEUED;
 	pthread_mutex_lock(&p->queue_lock);
 	*p->append_tail = a;
@@ -423,7 +485,7 @@ void partition_fail_waiting(struct partition *p, int code, const char *why)
 		finish(a, code, why);
 		a = next;
 	}
-	wake(p, true);
+	delayed_wake(&p->delayed, DELAYED_CHANNELS);
 }
 
 /* For partition_new. */

@@ -24,18 +24,46 @@ static bool check_gzip_level(const char *value, struct err *e)
 	return false;
 }
 
+/* "*", or PARTITION:BROKER items. */
+static bool check_throttled(const char *value, struct err *e)
+{
+	bool good = strcmp(value, "*") != 0;
+	for (const char *at = value; good && *at;) {
+		size_t partition = strspn(at, "0123456789"), broker = at[partition] == ':' ? strspn(at + partition + 1, "0123456789") : 0;
+		const char *end = at + partition + 1 + broker;
+		good = partition && broker && (!*end || (*end == ',' && end[1]));
+		at = good && *end ? end + 1 : end;
+	}
+	if (!good && strcmp(value, "*") != 0)
+		err_set(e, ERR_INVALID, "expected is * or PARTITION:BROKER,...");
+	return good || !strcmp(value, "*");
+}
+
+static bool check_above_zero(const char *value, struct err *e)
+{
+	if (strtod(value, NULL) > 0)
+		return true;
+	err_set(e, ERR_INVALID, "it has to be above 0");
+	return false;
+}
+
 const struct conf_property cluster_properties[] = {
 	{.name = "acks", .type = CONF_ENUM, .scope = CONF_BROKER | CONF_TOPIC, .preset = "1", .choices = "1,all",
 	 .help = "when a write to the mount returns: 1: the message is in the leader's log; all: every in-sync replica has it or, with one replica, it is on disk"},
 	{.name = "broker.id", .type = CONF_INT, .scope = CONF_BROKER, .preset = "0", .min = 0, .max = INT32_MAX, .help = "number of this broker in a cluster"},
-	{.name = "cleanup.policy", .type = CONF_ENUM, .scope = CONF_TOPIC, .preset = "delete", .choices = "delete",
-	 .help = "what happens to old segments: they are deleted, by age and size"},
+	{.name = "cleanup.policy", .type = CONF_LIST, .scope = CONF_TOPIC, .preset = "delete", .choices = "compact,delete", .broker_name = "log.cleanup.policy",
+	 .help = "what happens to old records: delete: segments go, by age and size; compact: of each key the newest record is left; or both. A compacted topic's files are read in order and have no size"},
+	{.name = "log.cleanup.policy", .type = CONF_LIST, .scope = CONF_BROKER, .preset = "delete", .choices = "compact,delete", .help = "cleanup.policy of topics that do not set it"},
 	{.name = "compression.gzip.level", .type = CONF_INT, .scope = CONF_TOPIC | CONF_BROKER, .preset = "-1", .min = -1, .max = 9, .check = check_gzip_level,
 	 .help = "level of gzip, 1 to 9; -1: the library's default"},
 	{.name = "compression.lz4.level", .type = CONF_INT, .scope = CONF_TOPIC | CONF_BROKER, .preset = "9", .min = 1, .max = 17, .help = "level of lz4; 9 is, as in Kafka, its fast compressor, the others its high compression"},
 	{.name = "compression.type", .type = CONF_ENUM, .scope = CONF_TOPIC | CONF_BROKER, .preset = "producer", .choices = "producer,uncompressed,gzip,snappy,lz4,zstd",
 	 .help = "codec of new batches; producer: as whoever writes sends them, which for the mount is uncompressed"},
 	{.name = "compression.zstd.level", .type = CONF_INT, .scope = CONF_TOPIC | CONF_BROKER, .preset = "3", .min = -131072, .max = 22, .help = "level of zstd"},
+	{.name = "delete.retention.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "86400000", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .broker_name = "log.cleaner.delete.retention.ms", .help = "how long compaction keeps a null value, so that a reader who is on the way still learns that the key was deleted"},
+	{.name = "log.cleaner.delete.retention.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "86400000", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .help = "delete.retention.ms of topics that do not set it"},
 	{.name = "file.delete.delay.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "60000", .min = 0, .max = INT64_MAX, .unit = "ms",
 	 .broker_name = "log.segment.delete.delay.ms", .help = "how long a deleted segment or topic stays on disk as .deleted"},
 	{.name = "log.segment.delete.delay.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "60000", .min = 0, .max = INT64_MAX, .unit = "ms",
@@ -46,8 +74,20 @@ const struct conf_property cluster_properties[] = {
 	 .help = "flush.messages of topics that do not set it"},
 	{.name = "flush.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "9223372036854775807", .min = 0, .max = INT64_MAX, .unit = "ms", .broker_name = "log.flush.interval.ms",
 	 .help = "a message is flushed to disk, in the background, at this age"},
-	{.name = "log.flush.interval.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "9223372036854775807", .min = 0, .max = INT64_MAX, .unit = "ms",
+	{.name = "log.flush.interval.ms", .type = CONF_INT, .scope = CONF_BROKER, .min = 0, .max = INT64_MAX, .unit = "ms",
 	 .help = "flush.ms of topics that do not set it"},
+	{.name = "log.cleaner.backoff.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "15000", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .help = "how long the cleaner sleeps when there is nothing to compact"},
+	{.name = "log.cleaner.dedupe.buffer.size", .type = CONF_INT, .scope = CONF_BROKER, .preset = "134217728", .min = (1 << 20) + 1, .max = INT64_MAX, .unit = "bytes",
+	 .help = "most memory for the keys of the logs that are compacted, 24 bytes each, shared by log.cleaner.threads; taken while there is something to compact, and no more than that needs"},
+	{.name = "log.cleaner.enable", .type = CONF_BOOL, .scope = CONF_BROKER, .preset = "true", .help = "whether topics with cleanup.policy=compact are compacted"},
+	{.name = "log.cleaner.io.buffer.load.factor", .type = CONF_DOUBLE, .scope = CONF_BROKER, .preset = "0.9", .min = 0, .max = 1, .check = check_above_zero,
+	 .help = "how full of keys the cleaner's memory may get before it goes on with those"},
+	{.name = "log.cleaner.io.buffer.size", .type = CONF_INT, .scope = CONF_BROKER, .preset = "524288", .min = 0, .max = INT32_MAX, .unit = "bytes",
+	 .help = "memory to read and write logs that are compacted, shared by log.cleaner.threads; a batch that is larger takes its size"},
+	{.name = "log.cleaner.io.max.bytes.per.second", .type = CONF_DOUBLE, .scope = CONF_BROKER, .preset = "1.7976931348623157E308", .check = check_above_zero, .unit = "bytes",
+	 .help = "the cleaner reads and writes no more than that in a second, on average"},
+	{.name = "log.cleaner.threads", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1", .min = 0, .max = 1000, .help = "logs that are compacted at the same time"},
 	{.name = "log.dirs", .type = CONF_STRING, .scope = CONF_BROKER, .help = "log directories, separated by commas; the first is DATA, which -d gives; new partitions go where there are fewest"},
 	{.name = "log.flush.acks.all", .type = CONF_ENUM, .scope = CONF_BROKER, .preset = "auto", .choices = "auto,always,never",
 	 .help = "whether acks=all waits for the disk: auto: where the in-sync replicas are this broker alone"},
@@ -60,23 +100,54 @@ const struct conf_property cluster_properties[] = {
 	{.name = "log.retention.minutes", .type = CONF_INT, .scope = CONF_BROKER, .min = -1, .max = INT32_MAX, .unit = "min", .finer = "log.retention.ms", .scale = 60000,
 	 .help = "log.retention.ms in minutes, where that is not set"},
 	{.name = "log.retention.ms", .type = CONF_INT, .scope = CONF_BROKER, .min = -1, .max = INT64_MAX, .unit = "ms", .help = "retention.ms of topics that do not set it"},
+	{.name = "max.compaction.lag.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "9223372036854775807", .min = 1, .max = INT64_MAX, .unit = "ms",
+	 .broker_name = "log.cleaner.max.compaction.lag.ms", .help = "a message is compacted at this age at the latest, however little there is to gain"},
+	{.name = "log.cleaner.max.compaction.lag.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "9223372036854775807", .min = 1, .max = INT64_MAX, .unit = "ms",
+	 .help = "max.compaction.lag.ms of topics that do not set it"},
+	{.name = "min.cleanable.dirty.ratio", .type = CONF_DOUBLE, .scope = CONF_TOPIC, .preset = "0.5", .min = 0, .max = 1, .broker_name = "log.cleaner.min.cleanable.ratio",
+	 .help = "a log is compacted when more than this part of it was not compacted before"},
+	{.name = "log.cleaner.min.cleanable.ratio", .type = CONF_DOUBLE, .scope = CONF_BROKER, .preset = "0.5", .min = 0, .max = 1,
+	 .help = "min.cleanable.dirty.ratio of topics that do not set it"},
+	{.name = "min.compaction.lag.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "0", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .broker_name = "log.cleaner.min.compaction.lag.ms", .help = "a message is not compacted before this age"},
+	{.name = "log.cleaner.min.compaction.lag.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "0", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .help = "min.compaction.lag.ms of topics that do not set it"},
 	{.name = "max.message.bytes", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "1048588", .min = 128, .max = 1 << 30, .unit = "bytes", .broker_name = "message.max.bytes",
 	 .help = "largest record batch, and so nearly the largest line"},
 	{.name = "message.max.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1048588", .min = 128, .max = 1 << 30, .unit = "bytes", .help = "max.message.bytes of topics that do not set it"},
+	{.name = "message.timestamp.after.max.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "3600000", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .broker_name = "log.message.timestamp.after.max.ms", .help = "a message whose timestamp is further ahead of the clock here is refused (CreateTime)"},
+	{.name = "log.message.timestamp.after.max.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "3600000", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .help = "message.timestamp.after.max.ms of topics that do not set it"},
+	{.name = "message.timestamp.before.max.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "9223372036854775807", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .broker_name = "log.message.timestamp.before.max.ms", .help = "a message whose timestamp is further behind the clock here is refused (CreateTime)"},
+	{.name = "log.message.timestamp.before.max.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "9223372036854775807", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .help = "message.timestamp.before.max.ms of topics that do not set it"},
 	{.name = "message.timestamp.type", .type = CONF_ENUM, .scope = CONF_TOPIC, .preset = "CreateTime", .choices = "CreateTime,LogAppendTime",
 	 .broker_name = "log.message.timestamp.type", .help = "whose time a record has: its maker's, or the append's"},
 	{.name = "log.message.timestamp.type", .type = CONF_ENUM, .scope = CONF_BROKER, .preset = "CreateTime", .choices = "CreateTime,LogAppendTime",
 	 .help = "message.timestamp.type of topics that do not set it"},
+	{.name = "follower.replication.throttled.replicas", .type = CONF_LIST, .scope = CONF_TOPIC, .check = check_throttled,
+	 .help = "replicas whose copying from their leader is slowed down: PARTITION:BROKER,... or *; without effect where a partition has one replica"},
+	{.name = "leader.replication.throttled.replicas", .type = CONF_LIST, .scope = CONF_TOPIC, .check = check_throttled,
+	 .help = "replicas that are slowed down as leaders that others copy from: PARTITION:BROKER,... or *; without effect where a partition has one replica"},
+	{.name = "min.insync.replicas", .type = CONF_INT, .scope = CONF_BROKER | CONF_TOPIC, .preset = "1", .min = 1, .max = INT32_MAX,
+	 .help = "with acks=all a message is taken only where so many replicas are in sync; never more than the partition has"},
 	{.name = "num.partitions", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1", .min = 1, .max = 100000, .help = "partitions of a new topic"},
 	{.name = "num.recovery.threads.per.data.dir", .type = CONF_INT, .scope = CONF_BROKER, .preset = "2", .min = 1, .max = 64,
 	 .help = "threads that open and recover logs at a start, and that flush"},
 	{.name = "log.open.segments.max", .type = CONF_INT, .scope = CONF_BROKER, .preset = "2048", .min = 16, .max = 1 << 20,
 	 .help = "segments whose files are kept open (four descriptors each); fewer where the limit of descriptors asks for it"},
+	{.name = "producer.id.expiration.check.interval.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "600000", .min = 1, .max = INT32_MAX, .unit = "ms",
+	 .help = "how often producers that have expired are looked for"},
+	{.name = "producer.id.expiration.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "86400000", .min = 1, .max = INT32_MAX, .unit = "ms",
+	 .help = "a partition forgets a producer, and so which of its batches it has, this long after the last one's timestamp"},
 	{.name = "retention.bytes", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "-1", .min = -1, .max = INT64_MAX, .unit = "bytes", .broker_name = "log.retention.bytes",
 	 .help = "segments are deleted while the partition would keep at least so many bytes; -1: no bound"},
 	{.name = "retention.ms", .type = CONF_INT, .scope = CONF_TOPIC, .min = -1, .max = INT64_MAX, .unit = "ms", .broker_name = "log.retention.ms",
 	 .help = "segments are deleted when their newest message is older; -1: no bound"},
 	{.name = "spoolfs.adopted", .type = CONF_BOOL, .scope = CONF_TOPIC, .preset = "false", .hidden = true, .help = "made by Kafka: nothing is deleted until retention is configured"},
+	{.name = "spoolfs.compacted", .type = CONF_BOOL, .scope = CONF_TOPIC, .preset = "false", .hidden = true, .help = "it was compacted once: offsets may be missing"},
 	{.name = "spoolfs.created.ms", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "0", .hidden = true, .min = 0, .max = INT64_MAX, .help = "when the topic was made"},
 	{.name = "spoolfs.dir.mode", .type = CONF_STRING, .scope = CONF_TOPIC, .hidden = true, .help = "permissions of the topic's directory, octal"},
 	{.name = "spoolfs.file.mode", .type = CONF_STRING, .scope = CONF_TOPIC, .hidden = true, .help = "permissions of the topic's partitions, octal"},
@@ -84,13 +155,15 @@ const struct conf_property cluster_properties[] = {
 	{.name = "spoolfs.lost", .type = CONF_BOOL, .scope = CONF_TOPIC, .hidden = true, .preset = "false",
 	 .help = "the topic's properties were lost once: only retention that was set for it since deletes"},
 	{.name = "spoolfs.uid", .type = CONF_INT, .scope = CONF_TOPIC, .hidden = true, .min = 0, .max = UINT32_MAX, .help = "owner of the topic"},
+	{.name = "unclean.leader.election.enable", .type = CONF_BOOL, .scope = CONF_BROKER | CONF_TOPIC, .preset = "false",
+	 .help = "whether a replica that is not in sync may lead where no other is left; without effect where a partition has one replica"},
 	{NULL},
 };
 
 /* locks: conf_lock, or nobody else has the topic yet. */
 static const struct conf *conf_of(struct topic *t)
 {
-	return t->conf ? t->conf : t->broker->topic_conf;
+	return t->conf ? t->conf : t->defaults->topic;
 }
 
 /* ---- limits ---- */
@@ -114,12 +187,22 @@ static void style_of(const struct conf *c, struct batch_style *s)
 	}
 }
 
+static void ingest_rule_of(const struct conf *c, const struct batch_style *s, struct ingest_rule *r)
+{
+	*r = (struct ingest_rule){
+		.max_batch_bytes = s->max_batch_bytes, .segment_bytes = (uint32_t)conf_int(c, "segment.bytes"),
+		.timestamp_before_max_ms = conf_int(c, "message.timestamp.before.max.ms"), .timestamp_after_max_ms = conf_int(c, "message.timestamp.after.max.ms"),
+		.log_append_time = s->log_append_time, .needs_keys = strstr(conf_str(c, "cleanup.policy"), "compact") != NULL,
+		.keep_codec = strcmp(conf_str(c, "compression.type"), "producer") == 0, .codec = s->codec, .level = s->level,
+	};
+}
+
 /* What Kafka made is not deleted by defaults: somebody has to have asked for it here, for the topic or in the broker's own configuration. Where the topic's own
  * properties were lost, they may have said that nothing is to be deleted, whatever the broker's say. */
 static struct retention retention_of(struct topic *t, const struct conf *c)
 {
 	struct retention r = {conf_int(c, "retention.ms"), conf_int(c, "retention.bytes")};
-	if (t->internal)
+	if (t->internal || !conf_list_has(c, "cleanup.policy", "delete"))
 		return (struct retention){-1, -1};
 	if (t->adopted || t->lost) {
 		if (!conf_is_set(c, "retention.ms", !t->lost))
@@ -128,6 +211,15 @@ static struct retention retention_of(struct topic *t, const struct conf *c)
 			r.bytes = -1;
 	}
 	return r;
+}
+
+static struct clean_limits clean_of(const struct conf *c)
+{
+	return (struct clean_limits){
+		.compact = conf_list_has(c, "cleanup.policy", "compact"), .dirty_ratio = conf_double(c, "min.cleanable.dirty.ratio"),
+		.min_lag_ms = conf_int(c, "min.compaction.lag.ms"), .max_lag_ms = conf_int(c, "max.compaction.lag.ms"),
+		.delete_retention_ms = conf_int(c, "delete.retention.ms"),
+	};
 }
 
 /* locks: conf_lock. */
@@ -144,7 +236,13 @@ static void refresh(struct topic *t)
 		.acks = strcmp(conf_str(c, "acks"), "all") == 0 ? ACKS_ALL : ACKS_LEADER,
 		.fsync_acks_all = strcmp(conf_str(t->broker->conf, "log.flush.acks.all"), "never") != 0,
 	};
+	t->limits.clean = clean_of(c);
+	if (t->limits.clean.compact && t->limits.clean.max_lag_ms < t->limits.log.segment_ms) /* what is in the active segment is never compacted */
+		t->limits.log.segment_ms = t->limits.clean.max_lag_ms;
+	t->compact = t->limits.clean.compact;
+	t->compacted = t->compact || conf_bool(c, "spoolfs.compacted");
 	style_of(c, &t->limits.style);
+	ingest_rule_of(c, &t->limits.style, &t->limits.ingest);
 	if (t->limits.flush_ms != INT64_MAX)
 		agent_flush_changed(t->broker->agent);
 	for (int32_t i = 0; i < t->partition_count; i++)
@@ -152,11 +250,41 @@ static void refresh(struct topic *t)
 	atomic_fetch_add(&t->generation, 1);
 }
 
-void topic_refresh_limits(struct topic *t)
+void topic_follow_defaults(struct topic *t)
 {
+	struct defaults *now = broker_defaults(t->broker);
 	pthread_mutex_lock(&t->conf_lock);
+	struct defaults *before = t->defaults;
+	t->defaults = now;
+	if (t->conf)
+		conf_set_parent(t->conf, now->own);
 	refresh(t);
 	pthread_mutex_unlock(&t->conf_lock);
+	defaults_unref(before);
+}
+
+struct defaults *topic_conf_copy(struct topic *t, struct conf **copy)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	struct defaults *d = t->defaults;
+	atomic_fetch_add(&d->refs, 1);
+	*copy = conf_copy(conf_of(t));
+	pthread_mutex_unlock(&t->conf_lock);
+	return d;
+}
+
+bool topic_may_delete(struct topic *t)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	bool may = conf_list_has(conf_of(t), "cleanup.policy", "delete");
+	pthread_mutex_unlock(&t->conf_lock);
+	return may;
+}
+
+bool topic_keeps_all(struct topic *t)
+{
+	struct limits l = topic_limits(t);
+	return (t->adopted || t->internal) && l.retention.ms < 0 && l.retention.bytes < 0;
 }
 
 struct limits topic_limits(struct topic *t)
@@ -170,6 +298,11 @@ struct limits topic_limits(struct topic *t)
 void topic_batch_style(struct topic *t, struct batch_style *style)
 {
 	*style = topic_limits(t).style;
+}
+
+void topic_ingest_rule(struct topic *t, struct ingest_rule *rule)
+{
+	*rule = topic_limits(t).ingest;
 }
 
 enum acks topic_acks(struct topic *t)
@@ -237,10 +370,8 @@ static int put_owner(struct conf *c, const struct topic_owner *o, struct err *e)
 /* A copy of the topic's own properties, to be changed and put in its place. What was lost begins with what held since. locks: conf_lock. */
 static struct conf *own_copy(struct topic *t)
 {
-	if (t->conf)
-		return conf_copy(t->conf);
-	struct conf *c = conf_new(conf_schema_of(t->broker->conf), t->broker->conf, CONF_TOPIC);
-	if (c && t->damaged && (conf_set(c, "spoolfs.lost", "true", NULL) < 0 || put_owner(c, &t->owner, NULL) < 0)) {
+	struct conf *c = conf_copy(conf_of(t));
+	if (c && t->damaged && !t->conf && (conf_set(c, "spoolfs.lost", "true", NULL) < 0 || put_owner(c, &t->owner, NULL) < 0)) {
 		conf_free(c);
 		c = NULL;
 	}
@@ -355,9 +486,60 @@ int topic_save_properties(struct topic *t, struct err *e)
 
 /* ---- changing ---- */
 
+/* What one property may be, in sight of the others. */
+static int check_together(const struct conf *c, struct err *e)
+{
+	if (conf_int(c, "min.compaction.lag.ms") <= conf_int(c, "max.compaction.lag.ms"))
+		return 0;
+	return err_set(e, ERR_INVALID, "min.compaction.lag.ms=%" PRId64 " is more than max.compaction.lag.ms=%" PRId64, conf_int(c, "min.compaction.lag.ms"),
+		       conf_int(c, "max.compaction.lag.ms"));
+}
+
+/* Ends a change that topic_change or topic_configure has begun: rc, what came of it, and c, which becomes the topic's own or is freed. locks: conf_lock, which is released. */
+static int end_change(struct topic *t, struct conf *c, int rc, bool check_only, struct err *e)
+{
+	if (rc == 0)
+		rc = check_together(c, e);
+	if (rc == 0 && !check_only)
+		rc = save(t, c, e);
+	if (rc == 0 && !check_only)
+		put_conf(t, c);
+	else
+		conf_free(c);
+	pthread_mutex_unlock(&t->conf_lock);
+	for (int32_t i = 0; i < t->partition_count && rc == 0 && !check_only; i++)
+		partition_follow_policy(t->partition[i]);
+	return rc;
+}
+
+static int own_name(const char *name, const char *what, struct err *e)
+{
+	return strncmp(name, "spoolfs.", 8) ? 0 : err_set(e, ERR_INVALID, "%.200s: properties that begin with spoolfs. are set by chmod and chown", what);
+}
+
+static int set_lines(struct conf *c, char *text, struct err *e)
+{
+	char *save_at;
+	int rc = 0;
+	for (char *line = strtok_r(text, "\n", &save_at); line && rc == 0; line = strtok_r(NULL, "\n", &save_at)) {
+		rc = own_name(line + strspn(line, " \t"), line, e);
+		if (rc == 0)
+			rc = conf_set_line(c, line, e);
+	}
+	return rc;
+}
+
+static int apply(struct conf *c, const struct conf_change *v, size_t n, struct err *e)
+{
+	int rc = 0;
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = own_name(v[i].name, v[i].name, e);
+	return rc == 0 ? conf_apply(c, v, n, e) : rc;
+}
+
 int topic_configure(struct topic *t, const char *text, size_t n, struct err *e)
 {
-	char *copy = malloc(n + 1), *save_at; /* not strndup: text has no NUL behind it, which a strict sanitizer wants to see */
+	char *copy = malloc(n + 1); /* not strndup: text has no NUL behind it, which a strict sanitizer wants to see */
 	int rc = copy ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for properties");
 	if (copy) {
 		memcpy(copy, text, n);
@@ -371,20 +553,55 @@ int topic_configure(struct topic *t, const char *text, size_t n, struct err *e)
 	struct conf *c = rc == 0 ? own_copy(t) : NULL;
 	if (rc == 0 && !c)
 		rc = err_set(e, ERR_NO_MEMORY, "no memory for properties");
-	for (char *line = rc == 0 ? strtok_r(copy, "\n", &save_at) : NULL; line && rc == 0; line = strtok_r(NULL, "\n", &save_at)) {
-		if (strstr(line, "spoolfs."))
-			rc = err_set(e, ERR_INVALID, "%s: properties that begin with spoolfs. are set by chmod and chown", line);
-		else
-			rc = conf_set_line(c, line, e);
-	}
 	if (rc == 0)
-		rc = save(t, c, e);
-	if (rc == 0)
-		put_conf(t, c);
-	else
-		conf_free(c);
-	pthread_mutex_unlock(&t->conf_lock);
+		rc = set_lines(c, copy, e);
+	rc = end_change(t, c, rc, false, e);
 	free(copy);
+	return rc;
+}
+
+int topic_note_compacted(struct topic *t, struct err *e)
+{
+	int rc = 0;
+	pthread_mutex_lock(&t->conf_lock);
+	if (!conf_bool(conf_of(t), "spoolfs.compacted")) {
+		struct conf *c = t->deleted ? NULL : own_copy(t);
+		rc = t->deleted ? err_set(e, ERR_DELETED, "topic %s was deleted", t->name) : c ? conf_set(c, "spoolfs.compacted", "true", e)
+			: err_set(e, ERR_NO_MEMORY, "no memory for a property");
+		if (rc == 0)
+			rc = save(t, c, e);
+		if (rc == 0)
+			put_conf(t, c);
+		else
+			conf_free(c);
+	}
+	pthread_mutex_unlock(&t->conf_lock);
+	return rc;
+}
+
+int topic_change(struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e)
+{
+	if (t->deleted)
+		return err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
+	pthread_mutex_lock(&t->conf_lock);
+	struct conf *c = own_copy(t);
+	int rc = c ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	if (rc == 0 && replace)
+		conf_clear(c, false);
+	if (rc == 0)
+		rc = apply(c, v, n, e);
+	return end_change(t, c, rc, check_only, e);
+}
+
+int topic_check_properties(struct broker *b, const struct conf_change *v, size_t n, struct err *e)
+{
+	struct defaults *d = broker_defaults(b);
+	struct conf *c = conf_copy(d->topic);
+	int rc = c ? apply(c, v, n, e) : err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	if (rc == 0)
+		rc = check_together(c, e);
+	conf_free(c);
+	defaults_unref(d);
 	return rc;
 }
 

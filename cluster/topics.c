@@ -27,6 +27,7 @@ static void topic_free(struct topic *t)
 		partition_free(t->partition[i]);
 	free(t->partition);
 	conf_free(t->conf);
+	defaults_unref(t->defaults);
 	pthread_mutex_destroy(&t->conf_lock);
 	free(t->name);
 	free(t);
@@ -58,6 +59,11 @@ bool topic_is_internal(const struct topic *t)
 	return t->internal;
 }
 
+bool topic_is_compacted(const struct topic *t)
+{
+	return t->compact;
+}
+
 bool topic_is_deleted(const struct topic *t)
 {
 	return t->deleted;
@@ -71,6 +77,11 @@ int64_t topic_created_ms(const struct topic *t)
 void topic_id_text(const struct topic *t, char text[23])
 {
 	memcpy(text, t->id, TOPIC_ID_CHARS + 1);
+}
+
+const uint8_t *topic_id_bytes(const struct topic *t)
+{
+	return t->id_bytes;
 }
 
 struct partition *topic_partition(struct topic *t, int32_t index)
@@ -111,25 +122,82 @@ static struct topic *topic_new(struct broker *b, const char *name, const char *i
 	snprintf(t->id, sizeof t->id, "%s", id);
 	pthread_mutex_init(&t->conf_lock, NULL);
 	topic_default_owner(&t->owner);
-	topic_refresh_limits(t);
+	topic_follow_defaults(t);
 	return t;
 }
 
 struct topic *topics_find(struct broker *b, const char *name)
 {
+	return topics_find_n(b, name, strlen(name));
+}
+
+struct topic *topics_find_n(struct broker *b, const char *name, size_t n)
+{
 	struct topic *t;
 	pthread_rwlock_rdlock(&b->topics_lock);
-	HASH_FIND_STR(b->topics, name, t);
+	HASH_FIND(hh, b->topics, name, n, t);
 	if (t)
 		topic_ref(t);
 	pthread_rwlock_unlock(&b->topics_lock);
 	return t;
 }
 
+/* Kafka's metrics cannot tell '.' from '_', so it refuses names that differ by nothing else. */
+static bool same_but_for_dots(const char *a, const char *b)
+{
+	for (; *a && *b; a++, b++)
+		if (*a != *b && !((*a == '.' || *a == '_') && (*b == '.' || *b == '_')))
+			return false;
+	return *a == *b;
+}
+
+struct topic *topics_find_alike(struct broker *b, const char *name)
+{
+	struct topic *t, *next, *found = NULL;
+	if (!strpbrk(name, "._"))
+		return NULL;
+	pthread_rwlock_rdlock(&b->topics_lock);
+	HASH_ITER(hh, b->topics, t, next)
+		if (!found && strcmp(t->name, name) != 0 && same_but_for_dots(t->name, name))
+			found = t;
+	if (found)
+		topic_ref(found);
+	pthread_rwlock_unlock(&b->topics_lock);
+	return found;
+}
+
+struct topic *topics_find_id(struct broker *b, const uint8_t id[16])
+{
+	struct topic *t;
+	pthread_rwlock_rdlock(&b->topics_lock);
+	HASH_FIND(by_id, b->topics_by_id, id, 16, t);
+	if (t)
+		topic_ref(t);
+	pthread_rwlock_unlock(&b->topics_lock);
+	return t;
+}
+
+/* locks: topics_lock, to write. */
+static void index_id(struct broker *b, struct topic *t)
+{
+	uuid_bytes(t->id, t->id_bytes);
+	HASH_ADD(by_id, b->topics_by_id, id_bytes, sizeof t->id_bytes, t);
+}
+
+void topic_id_changed(struct topic *t)
+{
+	struct broker *b = t->broker;
+	pthread_rwlock_wrlock(&b->topics_lock);
+	HASH_DELETE(by_id, b->topics_by_id, t);
+	index_id(b, t);
+	pthread_rwlock_unlock(&b->topics_lock);
+}
+
 static void table_add(struct broker *b, struct topic *t)
 {
 	pthread_rwlock_wrlock(&b->topics_lock);
 	HASH_ADD_KEYPTR(hh, b->topics, t->name, strlen(t->name), t);
+	index_id(b, t);
 	atomic_fetch_add(&b->generation, 1);
 	pthread_rwlock_unlock(&b->topics_lock);
 }
@@ -138,6 +206,7 @@ static void table_remove(struct broker *b, struct topic *t)
 {
 	pthread_rwlock_wrlock(&b->topics_lock);
 	HASH_DEL(b->topics, t);
+	HASH_DELETE(by_id, b->topics_by_id, t);
 	atomic_fetch_add(&b->generation, 1);
 	pthread_rwlock_unlock(&b->topics_lock);
 }
@@ -188,6 +257,7 @@ void topics_free_all(struct broker *b)
 	struct topic *t, *next;
 	HASH_ITER(hh, b->topics, t, next) {
 		HASH_DEL(b->topics, t);
+		HASH_DELETE(by_id, b->topics_by_id, t);
 		topic_unref(t);
 	}
 }
@@ -296,6 +366,16 @@ static int sync_dirs(struct broker *b, struct err *e)
 	return rc;
 }
 
+/* locks: create_lock. */
+static int add_up_to(struct topic *t, int32_t count, struct err *e)
+{
+	int rc = 0;
+	while (t->partition_count < count && rc == 0)
+		rc = make_partition(t, t->partition_count, e);
+	int synced = sync_dirs(t->broker, rc == 0 ? e : NULL);
+	return rc == 0 ? synced : rc;
+}
+
 int topic_add_partition(struct topic *t, int32_t index, struct err *e)
 {
 	struct broker *b = t->broker;
@@ -307,41 +387,49 @@ int topic_add_partition(struct topic *t, int32_t index, struct err *e)
 		rc = err_set(e, ERR_EXISTS, "topic %s has a partition %" PRId32 " already", t->name, index);
 	else if (index > t->partition_count || index >= MAX_PARTITIONS)
 		rc = err_set(e, ERR_INVALID, "the next partition of topic %s is %" PRId32 ", not %" PRId32, t->name, (int32_t)t->partition_count, index);
-	else if ((rc = make_partition(t, index, e)) == 0)
-		rc = sync_dirs(b, e);
+	else
+		rc = add_up_to(t, index + 1, e);
 	pthread_mutex_unlock(&b->create_lock);
 	if (rc == 0)
 		agent_checkpoint_soon(b->agent);
 	return rc;
 }
 
-/* ---- creating ---- */
-
-/* Kafka's metrics cannot tell '.' from '_', so it refuses names that differ by nothing else. */
-static bool same_but_for_dots(const char *a, const char *b)
+int topic_grow(struct topic *t, int32_t from, int32_t count, struct err *e)
 {
-	for (; *a && *b; a++, b++)
-		if (*a != *b && !((*a == '.' || *a == '_') && (*b == '.' || *b == '_')))
-			return false;
-	return *a == *b;
+	struct broker *b = t->broker;
+	int rc;
+	pthread_mutex_lock(&b->create_lock);
+	if (t->deleted)
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
+	else if (t->partition_count != from)
+		rc = err_set(e, ERR_BUSY, "topic %s was given partitions by somebody else", t->name);
+	else if (count <= from || count > MAX_PARTITIONS)
+		rc = err_set(e, ERR_INVALID, "topic %s has %" PRId32 " partitions and can have %d, but not %" PRId32, t->name, from, MAX_PARTITIONS, count);
+	else
+		rc = add_up_to(t, count, e);
+	pthread_mutex_unlock(&b->create_lock);
+	agent_checkpoint_soon(b->agent);
+	return rc;
 }
+
+/* ---- creating ---- */
 
 /* locks: create_lock. */
 static int check_new_name(struct broker *b, const char *name, struct err *e)
 {
 	int rc = topic_name_check(name, e);
-	struct topic *t, *next;
+	struct topic *t;
 	if (rc < 0)
 		return rc;
 	HASH_FIND_STR(b->topics, name, t);
 	if (t)
 		return err_set(e, ERR_EXISTS, "there is a topic %s already", name);
-	if (!strpbrk(name, "._"))
-		return 0;
-	HASH_ITER(hh, b->topics, t, next)
-		if (same_but_for_dots(t->name, name))
-			return err_set(e, ERR_NAME, "\"%s\" differs from topic %s only by '.' and '_': Kafka's metrics could not tell them apart", name, t->name);
-	return 0;
+	t = topics_find_alike(b, name);
+	if (t)
+		rc = err_set(e, ERR_NAME, "\"%s\" differs from topic %s only by '.' and '_': Kafka's metrics could not tell them apart", name, t->name);
+	topic_unref(t);
+	return rc;
 }
 
 static void remove_partitions(struct topic *t)
@@ -354,39 +442,65 @@ static void remove_partitions(struct topic *t)
 	}
 }
 
-int topics_create(struct broker *b, const char *name, int32_t partitions, const struct topic_owner *owner, struct topic **out, struct err *e)
+/* locks: create_lock. */
+static int check_plan(struct broker *b, const struct topic_plan *plan, int32_t partitions, struct err *e)
 {
-	char id[TOPIC_ID_CHARS + 1];
-	struct topic *t = NULL;
-	pthread_mutex_lock(&b->create_lock);
-	int rc = check_new_name(b, name, e);
-	if (partitions == 0)
-		partitions = (int32_t)conf_int(b->conf, "num.partitions");
+	int rc = check_new_name(b, plan->name, e);
 	if (rc == 0 && (partitions < 1 || partitions > MAX_PARTITIONS))
 		rc = err_set(e, ERR_INVALID, "a topic has 1 to %d partitions, not %" PRId32, MAX_PARTITIONS, partitions);
+	return rc == 0 && plan->set_count ? topic_check_properties(b, plan->set, plan->set_count, e) : rc;
+}
+
+/* With directories and properties, but not in the table yet. locks: create_lock. */
+static int make_topic(struct broker *b, const struct topic_plan *plan, int32_t partitions, struct topic **out, struct err *e)
+{
+	char id[TOPIC_ID_CHARS + 1];
+	int rc = 0;
 	uuid_text_new(id);
-	if (rc == 0 && !(t = topic_new(b, name, id)))
-		rc = err_set(e, ERR_NO_MEMORY, "no memory for a topic");
-	if (rc == 0)
-		rc = topic_init_owner(t, owner, e);
+	struct topic *t = topic_new(b, plan->name, id);
+	if (!t)
+		return err_set(e, ERR_NO_MEMORY, "no memory for a topic");
+	rc = topic_init_owner(t, plan->owner, e);
 	for (int32_t i = 0; i < partitions && rc == 0; i++)
 		rc = make_partition(t, i, e);
+	if (rc == 0 && plan->set_count)
+		rc = topic_change(t, plan->set, plan->set_count, false, false, e);
 	if (rc == 0)
 		rc = sync_dirs(b, e);
-	if (rc == 0) {
-		if (out) {
-			topic_ref(t);
-			*out = t;
-		}
-		table_add(b, t);
-	} else if (t) {
+	if (rc < 0) {
 		remove_partitions(t);
 		topic_unref(t);
+		return rc;
+	}
+	*out = t;
+	return 0;
+}
+
+int topics_make(struct broker *b, const struct topic_plan *plan, struct topic **out, struct err *e)
+{
+	struct topic *t = NULL;
+	int32_t partitions = plan->partitions ? plan->partitions : (int32_t)conf_int(b->conf, "num.partitions");
+	pthread_mutex_lock(&b->create_lock);
+	int rc = check_plan(b, plan, partitions, e);
+	if (rc == 0 && !plan->check_only)
+		rc = make_topic(b, plan, partitions, &t, e);
+	if (out)
+		*out = t;
+	if (t) {
+		if (out)
+			topic_ref(t);
+		table_add(b, t);
 	}
 	pthread_mutex_unlock(&b->create_lock);
-	if (rc == 0)
+	if (t)
 		agent_checkpoint_soon(b->agent);
 	return rc;
+}
+
+int topics_create(struct broker *b, const char *name, int32_t partitions, const struct topic_owner *owner, struct topic **out, struct err *e)
+{
+	struct topic_plan plan = {.name = name, .partitions = partitions, .owner = owner};
+	return topics_make(b, &plan, out, e);
 }
 
 struct topic *topics_load(struct broker *b, const char *name, const char *id)
@@ -407,7 +521,7 @@ static int check_empty(struct topic *t, struct err *e)
 {
 	for (int32_t i = 0; i < t->partition_count; i++) {
 		struct visible v;
-		int rc = partition_visible(t->partition[i], &v, e);
+		int rc = partition_offsets(t->partition[i], &v, e);
 		if (rc < 0)
 			return rc;
 		if (v.start_offset < v.end_offset)
@@ -439,6 +553,19 @@ static int rename_deleted(struct partition *p, struct err *e)
 	return rc;
 }
 
+/* A topic of the same name is not to find how far this one was compacted. */
+static void forget_cleaned(struct broker *b, struct topic *t)
+{
+	for (int d = 0; d < b->dir_count; d++) {
+		bool cleaned = false;
+		struct err why = ERR_INIT;
+		for (int32_t i = 0; i < t->partition_count; i++)
+			cleaned |= t->partition[i]->dir == &b->dir[d] && t->partition[i]->clean_offset >= 0;
+		if (cleaned && !b->dir[d].offline && broker_write_clean_offsets(b, &b->dir[d], &why) < 0)
+			diag_warning("%s", why.text);
+	}
+}
+
 int topics_delete(struct broker *b, struct topic *t, bool only_if_empty, struct err *e)
 {
 	int64_t delay_ms = topic_limits(t).file_delete_delay_ms;
@@ -466,12 +593,25 @@ int topics_delete(struct broker *b, struct topic *t, bool only_if_empty, struct 
 		struct err why = ERR_INIT;
 		if (sync_dirs(b, &why) < 0)
 			diag_error("%s; the topic may come back with a power cut", why.text);
+		forget_cleaned(b, t);
 	}
 	pthread_mutex_unlock(&b->create_lock);
 	if (rc == 0) {
 		agent_delete_later(b->agent, delay_ms);
 		agent_checkpoint_soon(b->agent);
+		pthread_rwlock_rdlock(&b->told_lock);
+		if (b->tell_deleted)
+			b->tell_deleted(b->told, t->name);
+		pthread_rwlock_unlock(&b->told_lock);
 		topic_unref(t); /* the table's */
 	}
 	return rc;
+}
+
+void topics_on_deleted(struct broker *b, void (*fn)(void *arg, const char *name), void *arg)
+{
+	pthread_rwlock_wrlock(&b->told_lock);
+	b->tell_deleted = fn;
+	b->told = arg;
+	pthread_rwlock_unlock(&b->told_lock);
 }

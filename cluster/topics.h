@@ -30,14 +30,20 @@ bool topic_is_internal(const struct topic *t);
 /* Kafka's own, which the mount does not list. Any other name may begin with underscores. */
 bool topic_name_is_internal(const char *name);
 bool topic_is_deleted(const struct topic *t);
+bool topic_is_compacted(const struct topic *t); /* cleanup.policy has compact */
 int64_t topic_created_ms(const struct topic *t);
 void topic_id_text(const struct topic *t, char text[23]); /* base64url, 22 characters and NUL */
+const uint8_t *topic_id_bytes(const struct topic *t);     /* 16 */
 
 /* A referenced partition, or NULL past the last. */
 struct partition *topic_partition(struct topic *t, int32_t index);
 
 /* A referenced topic, or NULL. */
 struct topic *topics_find(struct broker *b, const char *name);
+struct topic *topics_find_n(struct broker *b, const char *name, size_t n);
+/* One of another name that differs from this only by '.' against '_'. */
+struct topic *topics_find_alike(struct broker *b, const char *name);
+struct topic *topics_find_id(struct broker *b, const uint8_t id[16]);
 /* Calls fn for every topic in name order, without the table's lock held; fn returns false to stop. after: NULL, or only names behind this one. */
 void topics_list(struct broker *b, const char *after, bool (*fn)(void *arg, struct topic *t), void *arg);
 size_t topics_count(struct broker *b);
@@ -46,18 +52,40 @@ size_t topics_generation(struct broker *b); /* changes whenever a topic comes or
 /* partitions: 0 takes num.partitions. owner NULL: the daemon's user, 0755/0644. ERR_EXISTS, ERR_NAME, ERR_NO_SPACE, ... On success a referenced topic in *out (out NULL: none). */
 int topics_create(struct broker *b, const char *name, int32_t partitions, const struct topic_owner *owner, struct topic **out, struct err *e);
 
+struct topic_plan { /* zeros: the defaults, as above */
+	const char *name;
+	int32_t partitions;
+	const struct topic_owner *owner;
+	const struct conf_change *set; /* properties that it has from the beginning */
+	size_t set_count;
+	bool check_only;               /* nothing is made, and *out is NULL */
+};
+/* The same, with more to say. ERR_INVALID for the number of partitions, or a property. */
+int topics_make(struct broker *b, const struct topic_plan *plan, struct topic **out, struct err *e);
+
 /* ERR_NOT_EMPTY where any partition holds a message and only_if_empty. The directories are renamed to <name>-<n>.<uuid>-delete at once and removed by the agent; open
  * handles get ERR_DELETED. */
 int topics_delete(struct broker *b, struct topic *t, bool only_if_empty, struct err *e);
 
+/* One may be told of each deletion once it is done, on the thread that did it, with no lock held that appending needs. fn NULL: no longer; when this returns no call is under way. */
+void topics_on_deleted(struct broker *b, void (*fn)(void *arg, const char *name), void *arg);
+
 /* Adds partition `index`, which must be the next (else ERR_INVALID; ERR_EXISTS below). */
 int topic_add_partition(struct topic *t, int32_t index, struct err *e);
+/* Adds partitions until there are `count`, of which there were `from` when that was decided: ERR_BUSY where it has another number by now. Those made before a failure stay. */
+int topic_grow(struct topic *t, int32_t from, int32_t count, struct err *e);
 
 struct topic_owner topic_owner(struct topic *t);
 int topic_set_owner(struct topic *t, const struct topic_owner *o, struct err *e);
 
 /* One or more lines "name=value" ("name=" takes the property back): all checked, then all set and durable, or none. In force when it returns. */
 int topic_configure(struct topic *t, const char *text, size_t n, struct err *e);
+/* The same for a list of them. replace: what is not named is taken back. check_only: nothing is changed. */
+int topic_change(struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e);
+/* Whether nothing of it is deleted whatever its properties say: Kafka made it, and retention was not asked for here; or it is internal. */
+bool topic_keeps_all(struct topic *t);
+/* Whether its cleanup.policy lets messages be deleted for their age, or by a client. */
+bool topic_may_delete(struct topic *t);
 /* What `cat t/.config` shows: the properties set, then, as comments, every other with its value in force. Appended. */
 struct wr;
 int topic_print_config(struct topic *t, struct wr *text);
@@ -70,5 +98,8 @@ enum acks topic_acks(struct topic *t);
 uint32_t topic_conf_generation(const struct topic *t);
 /* How batches for this topic are to be made now (codec, level, timestamp type, limits); producer fields -1. */
 void topic_batch_style(struct topic *t, struct batch_style *style);
+/* What batches of clients must be like now, and become (store/ingest.h). */
+struct ingest_rule;
+void topic_ingest_rule(struct topic *t, struct ingest_rule *rule);
 
 #endif

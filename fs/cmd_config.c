@@ -51,6 +51,8 @@ static const char *type_name(const struct conf_property *p)
 		return "enum";
 	case CONF_LIST:
 		return "list";
+	case CONF_DOUBLE:
+		return "double";
 	}
 	return "";
 }
@@ -66,7 +68,7 @@ static void range_text(const struct conf_property *p, char *text, size_t size)
 		snprintf(text, size, "%s", p->choices);
 	else if (p->choices)
 		snprintf(text, size, "any of %s", p->choices);
-	else if (p->type != CONF_INT || (!bounded && !p->unit))
+	else if ((p->type != CONF_INT && p->type != CONF_DOUBLE) || (!bounded && !p->unit))
 		snprintf(text, size, "any");
 	else if (!bounded)
 		snprintf(text, size, "%s", unit);
@@ -184,7 +186,7 @@ static json_t *json_row(const struct conf_property *p)
 	if (p->scope & CONF_TOPIC)
 		json_array_append_new(scope, json_string("topic"));
 	json_t *o = json_pack("{s:s, s:s, s:o, s:s?, s:s}", "name", p->name, "type", type_name(p), "scope", scope, "default", p->preset, "help", p->help);
-	if (p->type == CONF_INT && (p->min || p->max)) {
+	if ((p->type == CONF_INT || p->type == CONF_DOUBLE) && (p->min || p->max)) {
 		json_object_set_new(o, "min", json_integer(p->min));
 		json_object_set_new(o, "max", json_integer(p->max));
 	}

@@ -17,7 +17,6 @@
 
 static const char command[] = "spoolfs verify";
 
-#define CLEANER_FILE "cleaner-offset-checkpoint" /* Kafka's: how far it has compacted */
 
 struct log_dir {
 	const char *path;               /* borrowed from argv */
@@ -50,7 +49,7 @@ static bool is_known(const char *name)
 {
 	static const char *const names[] = {
 		".lock", "meta.properties", CLEANER_FILE, RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE, VIEW_START_FILE, PARTITION_STATE_FILE, RESERVE_FILE, LOG_DIRS_FILE,
-		CLEAN_SHUTDOWN_FILE, "bootstrap.checkpoint", "spoolfs.log", "spoolfs.log.1",
+		CLEAN_SHUTDOWN_FILE, DYNAMIC_FILE, DYNAMIC_FALLBACK_FILE, "bootstrap.checkpoint", "spoolfs.log", "spoolfs.log.1",
 	};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(name, names[i]))
@@ -327,7 +326,8 @@ static int check_unused(const struct verify *v, struct err *e)
 		if (rc < 0)
 			return rc;
 		if (rc && h.pid)
-			return err_set(e, ERR_BUSY, "%s is in use by process %d%s%s; unmount it first", v->dir[i].path, (int)h.pid, *h.label ? ", mounted at " : "", h.label);
+			return err_set(e, ERR_BUSY, "%s is in use by process %d%s%s%s first", v->dir[i].path, (int)h.pid,
+				       *h.label == '/' ? ", mounted at " : *h.label ? " (" : "", h.label, *h.label == '/' ? "; unmount it" : *h.label ? "); stop it" : "; stop it");
 		if (rc)
 			return err_set(e, ERR_BUSY, "%s is in use by a process that cannot be seen from here", v->dir[i].path);
 	}

@@ -84,8 +84,8 @@ static const struct { const char *suffix, *left_over; } suffixes[] = {
 	{".deleted", NULL},
 	{".checkpoint", NULL}, /* of Kafka's own metadata log */
 	{".cut", "a torn end that was cut off, kept"},
-	{".swap", "of a compaction that Kafka did not finish"},
-	{".cleaned", "of a compaction that Kafka did not finish"},
+	{".swap", "of a compaction that was interrupted; it is completed when the log is opened"},
+	{".cleaned", "of a compaction that was interrupted; it goes when the log is opened"},
 };
 
 static void note_name(struct partition_check *p, const char *name)
@@ -337,7 +337,8 @@ static void check_positions(struct partition_check *p, int64_t last_stable)
 		position += s->view_bytes;
 		known = known && !s->damaged && s->end_offset <= last_stable;
 	}
-	if (known && p->state && p->segment_count && p->state->visible_offset == p->segment[p->segment_count - 1].end_offset && p->state->visible_position != position)
+	/* of a compacted one the row has no position: -1 */
+	if (known && p->state && p->state->visible_position >= 0 && p->segment_count && p->state->visible_offset == p->segment[p->segment_count - 1].end_offset && p->state->visible_position != position)
 		fault(&p->faults, p->dir, "%s says that its file has %" PRId64 " bytes, but it has %" PRId64, PARTITION_STATE_FILE, p->state->visible_position, position);
 }
 

@@ -16,10 +16,13 @@ enum { EXIT_USAGE = 2 };
 
 int cmd_mount(int argc, char **argv);
 int cmd_mount_helper(int argc, char **argv); /* as mount(8) calls it for type fuse.spoolfs: SOURCE DIR [-sfnv] [-o ...] [-t TYPE] */
+int cmd_agent(int argc, char **argv);
+int cmd_topic(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_dump(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_config(int argc, char **argv);
+int cmd_group(int argc, char **argv);
 
 /* Every property there is: the tables of store, cluster and fs in one schema. NULL: no memory. The caller frees it. */
 struct conf_schema *commands_schema(void);

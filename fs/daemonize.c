@@ -81,7 +81,18 @@ void daemonize_ready(struct daemonize *d, const char *log_file)
 	if (null > STDERR_FILENO)
 		close(null);
 	if (write(d->fd, "", 1) != 1)
-		diag_info("mounted, but the command that asked for it is gone");
+		diag_info("ready, but the command that asked for it is gone");
 	close(d->fd);
 	d->fd = -1;
+}
+
+void daemonize_catch_signals(void (*handler)(int signo))
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+	struct sigaction act = {.sa_handler = handler}, old;
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+		sigaction(signals[i], NULL, &old);
+		if (old.sa_handler != SIG_IGN)
+			sigaction(signals[i], &act, NULL);
+	}
 }

@@ -21,4 +21,7 @@ int daemonize_fork(struct daemonize *d, int *status, struct err *e);
 /* log_file: where messages go if no syslog answers; borrowed during the call. */
 void daemonize_ready(struct daemonize *d, const char *log_file);
 
+/* SIGTERM, SIGINT and SIGHUP call handler from now on. What was ignored (nohup) stays so. */
+void daemonize_catch_signals(void (*handler)(int signo));
+
 #endif

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cluster/broker.h"
+#include "cluster/api/server.h"
+#include "cluster/group/coordinator.h"
 #include "fs/commands.h"
 #include "fs/properties.h"
 #include "fs/version.h"
@@ -21,7 +22,10 @@ static const struct command {
 	const char *what;
 } commands[] = {
 	{"mount", cmd_mount, "mount a message log as a directory"},
+	{"agent", cmd_agent, "serve a message log to Kafka's clients, without a mount"},
 	{"umount", cmd_umount, "unmount it, and wait until everything is on disk"},
+	{"topic", cmd_topic, "create, list, describe, alter and delete topics"},
+	{"group", cmd_group, "list and describe consumer groups, set their offsets, delete them"},
 	{"dump", cmd_dump, "print what is in the files of a log"},
 	{"verify", cmd_verify, "check every batch, index and view entry"},
 	{"config", cmd_config, "list the properties: type, range, default, help"},
@@ -32,7 +36,7 @@ const char *argp_program_version = "spoolfs " SPOOLFS_VERSION;
 
 struct conf_schema *commands_schema(void)
 {
-	const struct conf_property *const tables[] = {store_properties, cluster_properties, fs_properties};
+	const struct conf_property *const tables[] = {store_properties, cluster_properties, net_properties, server_properties, group_properties, fs_properties};
 	return conf_schema_new(tables, sizeof tables / sizeof *tables);
 }
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/daemonize.h"
 #include "fs/ops.h"
 #include "store/buf.h"
 #include "store/diag.h"
@@ -28,9 +29,6 @@ static void take_message(enum fuse_log_level level, const char *fmt, va_list ap)
 
 /* ---- signals ---- */
 
-static const int end_signals[] = {SIGTERM, SIGINT, SIGHUP};
-enum { END_SIGNALS = sizeof end_signals / sizeof *end_signals };
-
 static struct fuse_session *session; /* for the handler: there is one mount a process */
 
 /* libfuse looks at its flag, then sleeps, and is not woken by a signal that comes between the two: so another one follows. */
@@ -43,15 +41,11 @@ static void on_signal(int signo)
 	alarm(1);
 }
 
-/* What was ignored (nohup) stays so. The handlers stay to the end of the process: a second signal must not cut the clean stop short. */
+/* The handlers stay to the end of the process: a second signal must not cut the clean stop short. */
 static void catch_signals(void)
 {
-	struct sigaction act = {.sa_handler = on_signal}, old;
-	for (int i = 0; i < END_SIGNALS; i++) {
-		sigaction(end_signals[i], NULL, &old);
-		if (old.sa_handler != SIG_IGN)
-			sigaction(end_signals[i], &act, NULL);
-	}
+	struct sigaction act = {.sa_handler = on_signal};
+	daemonize_catch_signals(on_signal);
 	sigaction(SIGALRM, &act, NULL);
 }
 

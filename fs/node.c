@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cluster/broker.h"
+#include "fs/stream.h"
 #include "store/clock.h"
 
 enum {
@@ -415,6 +416,16 @@ void nodes_close(struct nodes *ns, struct node *n, bool writes)
 	free_chain(unused);
 }
 
+void nodes_set_stream(struct nodes *ns, struct node *n, struct stream *s, bool on)
+{
+	pthread_mutex_lock(&ns->lock);
+	if (on && !n->stream)
+		n->stream = s;
+	else if (!on && n->stream == s)
+		n->stream = NULL;
+	pthread_mutex_unlock(&ns->lock);
+}
+
 void nodes_retire(struct nodes *ns, struct node *topic, int32_t index)
 {
 	pthread_mutex_lock(&ns->lock);
@@ -465,13 +476,22 @@ static int64_t root_mtime_ms(struct nodes *ns)
 	return ms;
 }
 
-static int file_attributes(const struct node *n, struct stat *st, struct err *e)
+/* Of a file without positions. */
+static int64_t sequential_size(struct nodes *ns, const struct node *n, int64_t end_offset)
+{
+	pthread_mutex_lock(&ns->lock);
+	int64_t size = n->stream ? stream_size(n->stream, end_offset) : 0;
+	pthread_mutex_unlock(&ns->lock);
+	return size;
+}
+
+static int file_attributes(struct nodes *ns, const struct node *n, struct stat *st, struct err *e)
 {
 	struct visible v;
 	int rc = partition_visible(n->partition, &v, e);
 	if (rc < 0)
 		return rc;
-	int64_t size = v.end_position - n->base_position;
+	int64_t size = v.sequential ? sequential_size(ns, n, v.end_offset) : v.end_position - n->base_position;
 	st->st_size = size > 0 ? size : 0;
 	st->st_blocks = (v.bytes + 511) / 512;
 	set_times(st, v.mtime_ms > 0 ? v.mtime_ms : topic_created_ms(n->topic));
@@ -505,7 +525,7 @@ int node_attributes(struct nodes *ns, const struct node *n, struct stat *st, str
 		break;
 	default:
 		st->st_mode = S_IFREG | (n->kind == NODE_EARLIEST ? o.file_mode & ~(mode_t)0222 : o.file_mode);
-		return file_attributes(n, st, e);
+		return file_attributes(ns, n, st, e);
 	}
 	set_times(st, topic_created_ms(n->topic));
 	return 0;

@@ -15,6 +15,8 @@
  *   4. That OPEN is not refused, whatever it finds: an open by another way than the name (/proc/self/fd) comes back with the node it had.
  * The inode number that stat shows is the partition's, whatever the nodeid.
  *
+ * A file of a compacted topic has no positions and no size (fs/stream.h); who reads it has a node of his own, as writers do.
+ *
  * An @earliest node keeps the position it starts at; where the log start has moved since, a lookup makes a new one.
  *
  * thread: any. locks: the table's mutex, a leaf.
@@ -33,6 +35,8 @@
 
 enum { ANY_THREAD = -1 };
 
+struct stream;
+
 enum node_kind { NODE_ROOT, NODE_TOPIC, NODE_PARTITION, NODE_EARLIEST, NODE_CONFIG };
 
 struct node { /* what is constant may be read without a lock while the node lives */
@@ -50,7 +54,8 @@ struct node { /* what is constant may be read without a lock while the node live
 	struct node *config;          /* of a topic */
 	uint64_t lookups;             /* the kernel's references */
 	uint32_t holds;               /* children and opens */
-	uint32_t writers;
+	uint32_t writers;             /* and who else wants a nodeid of his own: readers of a compacted topic's file */
+	struct stream *stream;        /* borrowed from the handle; NULL: there is none */
 	pid_t kept_for;               /* the thread that alone may open it at first; ANY_THREAD */
 };
 
@@ -88,6 +93,8 @@ void nodes_forget(struct nodes *ns, struct node *n, uint64_t lookups);
  * those of another pid namespace, which all have the id 0. */
 bool nodes_open(struct nodes *ns, struct node *n, bool writes, pid_t thread_id);
 void nodes_close(struct nodes *ns, struct node *n, bool writes);
+/* The handle's stream tells the size from now on, until it is taken back (`on` false), before it goes. One a node: others are passed over. */
+void nodes_set_stream(struct nodes *ns, struct node *n, struct stream *s, bool on);
 
 /* The partition's name was unlinked: the next lookup makes a new node. */
 void nodes_retire(struct nodes *ns, struct node *topic, int32_t index);

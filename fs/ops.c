@@ -47,6 +47,11 @@ static const int errno_of[] = {
 	[-ERR_NOT_ENOUGH_REPLICAS] = EROFS,
 	[-ERR_DELETED] = ESTALE,
 	[-ERR_LIMIT] = ENFILE,
+	[-ERR_SEQUENCE] = EIO,
+	[-ERR_PRODUCER_FENCED] = EIO,
+	[-ERR_TXN_STATE] = EIO,
+	[-ERR_FENCED_EPOCH] = EIO,
+	[-ERR_UNKNOWN_EPOCH] = EIO,
 };
 enum { CODES = sizeof errno_of / sizeof *errno_of };
 
@@ -245,11 +250,12 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *want, int se
 		return;
 	}
 	if (set & FUSE_SET_ATTR_SIZE) {
-		if (ops_attributes(o, n, &now, &e) < 0) {
+		struct visible v = {0};
+		if (ops_attributes(o, n, &now, &e) < 0 || (n->partition && partition_visible(n->partition, &v, &e) < 0)) {
 			ops_fail(req, "cannot stat", n->partition, &e);
 			return;
 		}
-		if (now.st_size != want->st_size) {
+		if (now.st_size != want->st_size || v.sequential) {
 			fuse_reply_err(req, EPERM);
 			return;
 		}

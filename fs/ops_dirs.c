@@ -90,7 +90,9 @@ int ops_delete_head(struct partition *p, int64_t length, struct err *e)
 		return rc;
 	rc = partition_visible(p, &v, e);
 	offset = v.end_offset;
-	if (rc == 0 && length < v.end_position)
+	if (rc == 0 && v.sequential && length < INT64_MAX)
+		rc = err_set(e, ERR_UNSUPPORTED, "topic %s is compacted: its files have no positions", partition_topic_name(p));
+	if (rc == 0 && !v.sequential && length < v.end_position)
 		rc = length <= v.start_position ? 1 : partition_locate(p, length, &offset, &position, e);
 	if (rc == 0)
 		rc = partition_delete_before(p, offset, e);

@@ -8,6 +8,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "fs/stream.h"
+
 /* ---- open and release ---- */
 
 static void partition_gone(void *arg)
@@ -26,12 +28,31 @@ static int use_partition(struct partition *p, struct err *e)
 	return rc;
 }
 
+static int make_stream(struct ops *o, struct handle *h, struct err *e)
+{
+	struct node *n = h->node;
+	h->stream = stream_new(n->partition);
+	if (h->stream) {
+		nodes_set_stream(&o->nodes, n, h->stream, true);
+		return 0;
+	}
+	partition_gone(n->partition);
+	return err_set(e, ERR_NO_MEMORY, "no memory for a reader");
+}
+
 static int make_reader(struct ops *o, struct handle *h, struct err *e)
 {
 	const struct node *n = h->node;
+	struct visible v;
 	int rc = use_partition(n->partition, e);
 	if (rc < 0)
 		return rc;
+	if ((rc = partition_visible(n->partition, &v, e)) < 0) {
+		partition_gone(n->partition);
+		return rc;
+	}
+	if (v.sequential)
+		return make_stream(o, h, e);
 	h->reader = reader_new(&o->readers, n->partition, n->kind == NODE_EARLIEST ? n->base_position : -1);
 	if (h->reader)
 		return 0;
@@ -52,8 +73,12 @@ static int make_writer(struct ops *o, struct partition *p, bool sync, struct wri
 }
 
 /* What the handle reads and writes with ends; what it has unfinished is appended. */
-static void end_handle(struct handle *h)
+static void end_handle(struct ops *o, struct handle *h)
 {
+	if (h->stream) {
+		nodes_set_stream(&o->nodes, h->node, h->stream, false);
+		stream_free(h->stream, partition_gone, h->node->partition);
+	}
 	if (h->reader)
 		reader_free(h->reader, partition_gone, h->node->partition);
 	if (h->writer)
@@ -73,7 +98,7 @@ static int equip(struct ops *o, struct handle *h, int flags, struct err *e)
 	if (rc == 0 && h->writes)
 		rc = make_writer(o, n->partition, flags & (O_SYNC | O_DSYNC), &h->writer, e);
 	if (rc < 0)
-		end_handle(h);
+		end_handle(o, h);
 	return rc;
 }
 
@@ -91,7 +116,14 @@ static int check_open(const struct node *n, int flags)
 		return EPERM;
 	if (partition_visible(n->partition, &v, &e) < 0)
 		return ops_explain("cannot open", n->partition, &e);
-	return v.end_position > 0 ? EPERM : 0;
+	return v.end_position > 0 || (v.sequential && v.start_offset < v.end_offset) ? EPERM : 0;
+}
+
+/* A reader in order is told a size of his own. */
+static bool wants_own_node(const struct node *n)
+{
+	struct visible v;
+	return n->kind == NODE_PARTITION && partition_visible(n->partition, &v, NULL) == 0 && v.sequential;
 }
 
 /* Returns an errno; 0: fi is filled. */
@@ -103,12 +135,13 @@ static int open_node(struct ops *o, struct node *n, pid_t thread_id, struct fuse
 	if (!h)
 		return error ? error : ENOMEM;
 	*h = (struct handle){.node = n, .writes = (fi->flags & O_ACCMODE) != O_RDONLY};
-	if (!nodes_open(&o->nodes, n, h->writes, thread_id)) {
+	h->alone = h->writes || wants_own_node(n);
+	if (!nodes_open(&o->nodes, n, h->alone, thread_id)) {
 		free(h);
 		return ESTALE;
 	}
 	if (equip(o, h, fi->flags, &e) < 0) {
-		nodes_close(&o->nodes, n, h->writes);
+		nodes_close(&o->nodes, n, h->alone);
 		free(h);
 		return ops_explain("cannot open", n->partition, &e);
 	}
@@ -120,6 +153,7 @@ static int open_node(struct ops *o, struct node *n, pid_t thread_id, struct fuse
 	fi->fh = (uint64_t)(uintptr_t)h;
 	fi->direct_io = 1;
 	fi->noflush = !h->writes;
+	fi->nonseekable = h->stream != NULL;
 	return 0;
 }
 
@@ -136,8 +170,8 @@ void ops_close_handle(struct ops *o, struct handle *h)
 	h->next->prev = h->prev;
 	pthread_mutex_unlock(&o->lock);
 	locks_drop(&o->locks, node_ino(n), LOCK_POSIX, 0, (uint64_t)(uintptr_t)h);
-	end_handle(h);
-	nodes_close(&o->nodes, n, h->writes);
+	end_handle(o, h);
+	nodes_close(&o->nodes, n, h->alone);
 	free(h);
 }
 
@@ -206,7 +240,9 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_
 {
 	struct handle *h = handle_of(fi);
 	(void)ino;
-	if (h->reader)
+	if (h->stream)
+		stream_read(h->stream, req, at, size);
+	else if (h->reader)
 		reader_read(h->reader, req, at, size);
 	else if (h->control)
 		read_control(req, h->control, size, at);

@@ -22,7 +22,9 @@ struct handle { /* an open file */
 	struct handle *next, *prev; /* of all that are open */
 	struct node *node;
 	bool writes;
-	struct reader *reader;      /* NULL: it may not read, or is no partition */
+	struct reader *reader;      /* NULL: it may not read, or is no partition, or there is */
+	struct stream *stream;      /* because the topic is compacted */
+	bool alone;                 /* the node is its own, if that can be had */
 	struct writer *writer;
 	struct controlfile *control;
 };

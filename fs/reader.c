@@ -441,7 +441,9 @@ static void say_stale(struct reader *r, int64_t at)
 	int n = (int)partition_index(r->p);
 	if (partition_visible(r->p, &v, NULL) < 0)
 		return;
-	if (r->moved && at > r->furthest)
+	if (v.sequential)
+		diag_limited(&limit, LOG_MS, DIAG_NOTICE, "%s/%d: the topic is compacted now, so the file has no positions any more; open it again to read what is left in order", topic, n);
+	else if (r->moved && at > r->furthest)
 		diag_limited(&limit, LOG_MS, DIAG_NOTICE, "%s/%d: a reader that began at 0, where messages were deleted, skipped ahead to position %lld of what is left; "
 			     "read %d@earliest, where positions count from the first message", topic, n, (long long)at, n);
 	else
@@ -487,7 +489,7 @@ static bool begins_anew(struct reader *r, int64_t at)
 	struct visible v;
 	bool anew = false;
 	pthread_mutex_lock(&r->lock);
-	if (!r->based && at == 0 && r->furthest == 0 && partition_visible(r->p, &v, NULL) == 0 && v.start_position > r->shift) {
+	if (!r->based && at == 0 && r->furthest == 0 && partition_visible(r->p, &v, NULL) == 0 && !v.sequential && v.start_position > r->shift) {
 		move(r, 0, v.start_position);
 		anew = true;
 	}
@@ -505,7 +507,7 @@ static void read_into(struct reader *r, fuse_req_t req, int64_t at, uint8_t *buf
 	do
 		got = c ? read_view(r, c, at + r->shift, buf, size, &e) : err_set(&e, ERR_NO_MEMORY, "no memory for a reader");
 	while (got == ERR_OUT_OF_RANGE && begins_anew(r, at));
-	if (got == ERR_OUT_OF_RANGE && partition_visible(r->p, &v, NULL) == 0 && at + r->shift >= v.end_position)
+	if (got == ERR_OUT_OF_RANGE && partition_visible(r->p, &v, NULL) == 0 && !v.sequential && at + r->shift >= v.end_position)
 		got = 0;
 	pthread_mutex_lock(&r->lock);
 	note_served(r, at, size, got > 0 ? (size_t)got : 0);

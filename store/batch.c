@@ -208,7 +208,7 @@ int batch_records(const struct batch *b, const void *bytes, struct wr *scratch, 
 		err_context(e, "record batch at offset %" PRId64, b->base_offset);
 		return r;
 	}
-	*area = scratch->data;
+	*area = scratch->len ? scratch->data : in; /* never NULL */
 	*n = scratch->len;
 	return 0;
 }
@@ -269,24 +269,97 @@ malformed:
 
 /* ---- whole batches ---- */
 
-/* Checks a record as record_decode does, and moves *p past it, where it is of the usual kind: not at the area's very end, a short timestamp delta, no headers. */
-static inline bool plain_record(const uint8_t **p, const uint8_t *end, int32_t *offset_delta, int32_t *value_len)
+/* A 64 bit varint, mostly of one or two bytes. */
+static inline bool get_i64(const uint8_t **p, const uint8_t *end, int64_t *v)
 {
-	const uint8_t *c = *p, *key, *value;
+	const uint8_t *c = *p;
+	if (__builtin_expect(end - c >= 2, 1)) {
+		if (c[0] < 0x80) {
+			*v = unzigzag(c[0]);
+			*p = c + 1;
+			return true;
+		}
+		if (c[1] < 0x80) {
+			*v = unzigzag((c[0] & 0x7fu) | (uint32_t)c[1] << 7);
+			*p = c + 2;
+			return true;
+		}
+	}
+	return varint_get(p, end, 10, v);
+}
+
+/* Headers, from their count on. */
+static bool skip_headers(const uint8_t *c, const uint8_t *stop)
+{
+	struct record_header h;
+	int32_t count;
+	if (!get_i32(&c, stop, &count) || count < 0)
+		return false;
+	for (; count > 0; count--)
+		if (!record_header_next(&c, stop, &h))
+			return false;
+	return c == stop;
+}
+
+struct record_sum { int64_t timestamp_delta; int32_t offset_delta, value_len; bool has_key; };
+
+/* record_decode for who wants no more than that. */
+static inline bool sum_record(const uint8_t **p, const uint8_t *end, struct record_sum *r)
+{
+	const uint8_t *c = *p, *bytes;
 	int32_t length, key_len;
-	uint64_t word, last;
-	if (end - c < 32 || !get_i32(&c, end, &length) || length < 1 || length > end - c || end - c < 16)
+	if (!get_i32(&c, end, &length) || length < 1 || length > end - c)
 		return false;
 	const uint8_t *stop = c + length;
-	memcpy(&word, c + 1, 8);
-	last = ~le64toh(word) & 0x8080808080808080; /* the last byte of the timestamp delta is one without its top bit */
-	if (!last)
+	c++;
+	if (!get_i64(&c, stop, &r->timestamp_delta) || !get_i32(&c, stop, &r->offset_delta) || !get_bytes(&c, stop, &bytes, &key_len) ||
+	    !get_bytes(&c, stop, &bytes, &r->value_len))
 		return false;
-	c += 2 + ((unsigned)__builtin_ctzll(last) >> 3);
-	if (c >= stop || !get_i32(&c, stop, offset_delta) || !get_bytes(&c, stop, &key, &key_len) || !get_bytes(&c, stop, &value, value_len))
-		return false;
+	r->has_key = key_len >= 0;
 	*p = stop;
-	return stop - c == 1 && *c == 0;
+	return __builtin_expect(stop - c == 1 && !*c, 1) || skip_headers(c, stop);
+}
+
+static int sum_error(const struct batch *b, int32_t at, ptrdiff_t left, struct err *e)
+{
+	if (at < b->record_count)
+		return err_set(e, ERR_CORRUPT, "record batch at offset %" PRId64 ": record %d of %d is malformed", b->base_offset, at, b->record_count);
+	return err_set(e, ERR_CORRUPT, "record batch at offset %" PRId64 ": %td bytes are left after its %d records", b->base_offset, left, b->record_count);
+}
+
+int batch_sum(const struct batch *b, const void *area, size_t n, uint32_t step, void (*mark)(void *arg, const struct batch_mark *m), void *arg,
+	      struct batch_sums *sums, struct err *e)
+{
+	const uint8_t *begin = area, *p = begin, *end = begin + n;
+	size_t next_mark = mark ? (step ? step : 1) : SIZE_MAX;
+	uint64_t view = 0;
+	int64_t min = INT64_MAX, max = INT64_MIN, last_delta = -1;
+	uint32_t null_keys = 0;
+	bool rising = true, gapless = true;
+	for (int32_t i = 0; i < b->record_count; i++) {
+		struct record_sum r;
+		size_t at = (size_t)(p - begin);
+		if (!sum_record(&p, end, &r))
+			return sum_error(b, i, end - p, e);
+		int64_t timestamp = (int64_t)((uint64_t)b->base_timestamp_ms + (uint64_t)r.timestamp_delta); /* a hostile delta wraps, as in Kafka */
+		max = timestamp > max ? timestamp : max;
+		if (timestamp < min && timestamp != -1)
+			min = timestamp;
+		null_keys += !r.has_key;
+		rising &= r.offset_delta > last_delta;
+		gapless &= r.offset_delta == i;
+		last_delta = r.offset_delta;
+		if (__builtin_expect(at >= next_mark, 0)) {
+			mark(arg, &(struct batch_mark){.byte = (uint32_t)(BATCH_HEADER_BYTES + at), .record = (uint32_t)r.offset_delta, .view_bytes = view});
+			next_mark = at + step;
+		}
+		if (r.value_len >= 0)
+			view += (uint64_t)r.value_len + 1;
+	}
+	if (p != end)
+		return sum_error(b, b->record_count, end - p, e);
+	*sums = (struct batch_sums){view, min, max, null_keys, rising && last_delta <= b->last_offset_delta, gapless};
+	return 0;
 }
 
 int batch_scan(const struct batch *b, const void *bytes, struct wr *scratch, uint32_t step, uint64_t *view_bytes,
@@ -294,35 +367,17 @@ int batch_scan(const struct batch *b, const void *bytes, struct wr *scratch, uin
 {
 	const uint8_t *area;
 	size_t n;
-	struct record_iter it;
-	struct record rec;
+	struct batch_sums sums;
+	bool marks = batch_codec(b) == CODEC_NONE && !batch_is_control(b);
 	int r = batch_records(b, bytes, scratch, &area, &n, e);
+	if (r == 0)
+		r = batch_sum(b, area, n, step, marks ? mark : NULL, arg, &sums, e);
 	if (r)
 		return r;
-	bool marks = mark && batch_codec(b) == CODEC_NONE && !batch_is_control(b);
-	uint64_t view = 0, next_mark = step ? step : 1; /* bytes of the area: never its first record */
-	record_iter_init(&it, b, area, n);
-	for (;;) {
-		const uint8_t *at = it.p;
-		int32_t delta, value_len;
-		if (__builtin_expect(it.left && plain_record(&it.p, it.end, &delta, &value_len) && delta > it.last_delta && delta <= b->last_offset_delta, 1)) {
-			it.last_delta = delta;
-			it.left--;
-		} else {
-			it.p = at;
-			if ((r = record_next(&it, &rec, e)) <= 0)
-				break;
-			delta = (int32_t)it.last_delta;
-			value_len = rec.value_len;
-		}
-		if (marks && (uint64_t)(at - area) >= next_mark) {
-			mark(arg, &(struct batch_mark){.byte = BATCH_HEADER_BYTES + (uint32_t)(at - area), .record = (uint32_t)delta, .view_bytes = view});
-			next_mark = (uint64_t)(at - area) + step;
-		}
-		view += (uint64_t)(value_len + 1);
-	}
-	*view_bytes = batch_is_control(b) ? 0 : view;
-	return r;
+	if (!sums.rising)
+		return err_set(e, ERR_CORRUPT, "record batch at offset %" PRId64 ": the offset deltas of its records do not rise within %d", b->base_offset, b->last_offset_delta);
+	*view_bytes = batch_is_control(b) ? 0 : sums.view_bytes;
+	return 0;
 }
 
 int batch_control_type(const struct batch *b, const void *bytes, int32_t *coordinator_epoch, struct err *e)

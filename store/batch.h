@@ -48,6 +48,7 @@ enum {
 	BATCH_EPOCH_AT = 12,
 	BATCH_CRC_AT = 17,
 	BATCH_CRC_FROM = 21,
+	BATCH_PRODUCER_ID_AT = 43,
 };
 
 enum {
@@ -57,6 +58,8 @@ enum {
 	BATCH_CONTROL = 1 << 5,
 	BATCH_DELETE_HORIZON = 1 << 6,
 };
+
+enum { BATCH_MARK_BYTES = 4096 }; /* between two marks of an uncompressed batch, for the view */
 
 struct batch { /* a header, decoded */
 	int64_t base_offset;
@@ -73,6 +76,11 @@ struct batch { /* a header, decoded */
 };
 
 static inline int64_t batch_last_offset(const struct batch *b) { return b->base_offset + b->last_offset_delta; }
+/* Sequences are not negative, after INT32_MAX comes 0; -1: a batch without. */
+static inline int32_t batch_last_sequence(const struct batch *b)
+{
+	return b->base_sequence < 0 ? -1 : (int32_t)(((uint32_t)b->base_sequence + (uint32_t)b->last_offset_delta) & INT32_MAX);
+}
 static inline enum codec batch_codec(const struct batch *b) { return (enum codec)(b->attributes & BATCH_CODEC_MASK); }
 static inline bool batch_is_control(const struct batch *b) { return b->attributes & BATCH_CONTROL; }
 static inline bool batch_is_transactional(const struct batch *b) { return b->attributes & BATCH_TRANSACTIONAL; }
@@ -144,7 +152,7 @@ struct batch_mark { /* a record's start inside an uncompressed batch; about one 
 };
 
 struct batch_meta {
-	uint32_t at, size_bytes;     /* in record_set.bytes */
+	uint32_t at, size_bytes;     /* in the set's bytes */
 	uint32_t first_mark, mark_count;
 	int32_t last_offset_delta;
 	int16_t attributes;
@@ -153,12 +161,17 @@ struct batch_meta {
 };
 
 struct record_set { /* one or more batches, back to back, complete but for base offsets and leader epoch */
-	struct wr bytes;            /* owned; at most INT32_MAX */
+	struct wr bytes;            /* owned; at most INT32_MAX; empty where the bytes are lent */
+	uint8_t *lent;              /* NULL, or where they are instead: somebody else's memory (a request's), whose headers may be written */
+	size_t lent_bytes;
 	struct batch_meta *batch;   /* owned array */
 	struct batch_mark *mark;    /* owned array */
-	struct wr scratch;          /* owned: a record area before compression or after decompression */
+	struct wr scratch;          /* owned: a record area before compression */
 	uint32_t batch_count, batch_cap, mark_count, mark_cap;
 };
+
+static inline uint8_t *record_set_bytes(const struct record_set *s) { return s->lent ? s->lent : s->bytes.data; }
+static inline size_t record_set_size(const struct record_set *s) { return s->lent ? s->lent_bytes : s->bytes.len; }
 
 void record_set_init(struct record_set *s);
 void record_set_release(struct record_set *s);
@@ -190,13 +203,27 @@ int record_set_add_records(struct record_set *s, const struct batch_style *style
 /* The transaction marker of KIP-98: one control record, key (version 0, type 0 abort / 1 commit), value (version 0, coordinator epoch). */
 int record_set_add_marker(struct record_set *s, int64_t producer_id, int16_t producer_epoch, bool commit, int32_t coordinator_epoch, int64_t now_ms, struct err *e);
 
-/* Takes batches that came from elsewhere (s->bytes already holds them): checks header, length, CRC, count, every record's bounds, offset
- * deltas rising from 0 one by one, and fills batch and mark. Compressed ones are decompressed for it, within batch_area_limit. Whether the sender may write control
- * batches, or with these timestamps, is the caller's to check. ERR_CORRUPT, ERR_TOO_LARGE (over max_batch_bytes, or that limit), ERR_UNSUPPORTED. */
-int record_set_check(struct record_set *s, uint32_t max_batch_bytes, struct err *e);
+/* For who makes a batch by other means (store/ingest.h): room for one more, and a mark. false: no memory. */
+bool record_set_room(struct record_set *s);
+bool record_set_mark(struct record_set *s, const struct batch_mark *m);
 
-/* Walks the records of one batch and gives its view bytes and, for an uncompressed one, calls mark() about each `step` bytes. Recovery, verify and
- * record_set_check share it. mark may be NULL. Control batches have no view and no marks. */
+/* ---- all records of a batch at once ---- */
+
+struct batch_sums { /* of its records */
+	uint64_t view_bytes;  /* as if it were no control batch */
+	int64_t min_timestamp_ms, max_timestamp_ms; /* by their deltas; -1, which is none, does not count for the least. INT64_MAX, INT64_MIN: none at all */
+	uint32_t null_keys;
+	bool rising;          /* offset deltas rise and stay within the batch's last */
+	bool gapless;         /* they go from 0 one by one */
+};
+
+/* The fast way through a whole area: its records are well formed, as many as the header says, and fill it; else ERR_CORRUPT (with a sentence). What the offsets are
+ * like is told, not judged. mark: NULL, or called for a record about each `step` bytes of the area, never the first. */
+int batch_sum(const struct batch *b, const void *area, size_t n, uint32_t step, void (*mark)(void *arg, const struct batch_mark *m), void *arg,
+	      struct batch_sums *sums, struct err *e);
+
+/* Walks the records of one batch of a log (decompressing into scratch) and gives its view bytes and, for an uncompressed one, calls mark() about each `step` bytes.
+ * Recovery and verify share it. mark may be NULL. Control batches have no view and no marks. */
 int batch_scan(const struct batch *b, const void *bytes, struct wr *scratch, uint32_t step, uint64_t *view_bytes,
 	       void (*mark)(void *arg, const struct batch_mark *m), void *arg, struct err *e);
 

@@ -1,14 +1,10 @@
-/* The half of batch.h that makes batches, and checks those that others made. */
+/* The half of batch.h that makes batches. */
 #include "store/batch.h"
 
 #include <limits.h>
 #include <stdlib.h>
 
-enum {
-	MARK_BYTES = 4096,
-	LINES_AREA_BYTES = 128 << 10, /* of lines one batch has that much: a reader holds, checks and unpacks it as a whole */
-	SCRATCH_KEEP_BYTES = 4 << 20, /* a set gives back what a batch took beyond this */
-};
+enum { LINES_AREA_BYTES = 128 << 10 }; /* of lines one batch has that much: a reader holds, checks and unpacks it as a whole */
 
 void record_set_init(struct record_set *s)
 {
@@ -29,6 +25,8 @@ void record_set_release(struct record_set *s)
 void record_set_clear(struct record_set *s)
 {
 	wr_clear(&s->bytes);
+	s->lent = NULL;
+	s->lent_bytes = 0;
 	s->batch_count = s->mark_count = 0;
 }
 
@@ -46,7 +44,12 @@ static bool array_room(void **array, uint32_t *cap, uint32_t count, size_t eleme
 	return true;
 }
 
-static bool add_mark(struct record_set *s, const struct batch_mark *m)
+bool record_set_room(struct record_set *s)
+{
+	return array_room((void **)&s->batch, &s->batch_cap, s->batch_count, sizeof *s->batch);
+}
+
+bool record_set_mark(struct record_set *s, const struct batch_mark *m)
 {
 	if (!array_room((void **)&s->mark, &s->mark_cap, s->mark_count, sizeof *m))
 		return false;
@@ -85,8 +88,8 @@ static int draft_no_memory(struct draft *d, struct err *e)
 /* Marks a record that begins `in_area` bytes into the area. false: no memory. */
 static bool draft_mark(struct draft *d, size_t in_area, uint32_t record, uint64_t view_bytes)
 {
-	d->next_mark = in_area + MARK_BYTES;
-	return add_mark(d->set, &(struct batch_mark){.byte = (uint32_t)(BATCH_HEADER_BYTES + in_area), .record = record, .view_bytes = view_bytes});
+	d->next_mark = in_area + BATCH_MARK_BYTES;
+	return record_set_mark(d->set, &(struct batch_mark){.byte = (uint32_t)(BATCH_HEADER_BYTES + in_area), .record = record, .view_bytes = view_bytes});
 }
 
 static int draft_begin(struct draft *d, struct record_set *s, const struct batch_style *style, int32_t base_sequence, struct err *e)
@@ -98,13 +101,13 @@ static int draft_begin(struct draft *d, struct record_set *s, const struct batch
 	*d = (struct draft){
 		.set = s, .style = style, .to = packed ? &s->scratch : &s->bytes, .batch_at = s->bytes.len,
 		.max_area = max > overhead ? max - overhead : 0, .first_mark = s->mark_count,
-		.next_mark = packed ? SIZE_MAX : MARK_BYTES, /* the view cannot point into what is compressed */
+		.next_mark = packed ? SIZE_MAX : BATCH_MARK_BYTES, /* the view cannot point into what is compressed */
 		.head = {.leader_epoch = -1, .producer_id = idempotent ? style->producer_id : -1, .producer_epoch = idempotent ? style->producer_epoch : -1,
 			 .base_sequence = idempotent ? base_sequence : -1,
 			 .attributes = (int16_t)(style->codec | (style->log_append_time ? BATCH_LOG_APPEND_TIME : 0))},
 	};
 	wr_clear(&s->scratch);
-	if (!wr_room(&s->bytes, BATCH_HEADER_BYTES) || !array_room((void **)&s->batch, &s->batch_cap, s->batch_count, sizeof *s->batch))
+	if (!wr_room(&s->bytes, BATCH_HEADER_BYTES) || !record_set_room(s))
 		return draft_no_memory(d, e);
 	s->bytes.len += BATCH_HEADER_BYTES;
 	d->area_at = d->to->len;
@@ -343,70 +346,4 @@ int record_set_add_marker(struct record_set *s, int64_t producer_id, int16_t pro
 	struct batch_style style = {.max_batch_bytes = INT32_MAX, .producer_id = producer_id, .producer_epoch = producer_epoch, .base_sequence = -1};
 	struct record_in marker = {.key = key, .key_len = sizeof key, .value = value, .value_len = sizeof value, .timestamp_ms = now_ms};
 	return record_set_add_records(s, &style, BATCH_TRANSACTIONAL | BATCH_CONTROL, &marker, 1, e);
-}
-
-/* ---- batches of others ---- */
-
-struct scan_marks {
-	struct record_set *set;
-	bool no_memory;
-};
-
-static void scan_mark(void *arg, const struct batch_mark *m)
-{
-	struct scan_marks *sm = arg;
-	if (!add_mark(sm->set, m))
-		sm->no_memory = true;
-}
-
-/* The batch at `at`; on success it is the set's last. */
-static int check_one(struct record_set *s, size_t at, uint32_t max_batch_bytes, struct err *e)
-{
-	const uint8_t *p = s->bytes.data + at;
-	size_t left = s->bytes.len - at;
-	struct batch b;
-	struct scan_marks sm = {.set = s};
-	uint32_t first_mark = s->mark_count;
-	uint64_t view_bytes;
-	/* Before anything else of the header, as the sender is told so by a code of its own. */
-	if (left >= BATCH_OVERHEAD_BYTES) {
-		int64_t size = (int64_t)(int32_t)be32_get(p + BATCH_LENGTH_AT) + BATCH_OVERHEAD_BYTES;
-		if (size > max_batch_bytes)
-			return err_set(e, ERR_TOO_LARGE, "a batch of %lld bytes is over the limit of %u (max.message.bytes)", (long long)size, max_batch_bytes);
-	}
-	int r = batch_decode(&b, p, left, left < UINT32_MAX ? (uint32_t)left : UINT32_MAX, e);
-	if (r)
-		return r;
-	if (!batch_crc_matches(&b, p))
-		return err_set(e, ERR_CORRUPT, "the CRC of a batch of %u bytes does not match", b.size_bytes);
-	if (b.record_count != b.last_offset_delta + 1) /* with offsets that rise in it, that leaves no gap */
-		return err_set(e, ERR_CORRUPT, "a new batch has %d records and a last offset delta of %d", b.record_count, b.last_offset_delta);
-	if (!array_room((void **)&s->batch, &s->batch_cap, s->batch_count, sizeof *s->batch))
-		return err_set(e, ERR_NO_MEMORY, "no memory to check %zu bytes of batches", s->bytes.len);
-	r = batch_scan(&b, p, &s->scratch, MARK_BYTES, &view_bytes, scan_mark, &sm, e);
-	if (r)
-		return r;
-	if (sm.no_memory)
-		return err_set(e, ERR_NO_MEMORY, "no memory to check %zu bytes of batches", s->bytes.len);
-	s->batch[s->batch_count++] = (struct batch_meta){
-		.at = (uint32_t)at, .size_bytes = b.size_bytes, .first_mark = first_mark, .mark_count = s->mark_count - first_mark,
-		.last_offset_delta = b.last_offset_delta, .attributes = b.attributes, .max_timestamp_ms = b.max_timestamp_ms, .view_bytes = view_bytes,
-	};
-	return 0;
-}
-
-int record_set_check(struct record_set *s, uint32_t max_batch_bytes, struct err *e)
-{
-	int r = 0;
-	s->batch_count = s->mark_count = 0;
-	for (size_t at = 0; at < s->bytes.len && !r;) {
-		r = check_one(s, at, max_batch_bytes, e);
-		if (!r)
-			at += s->batch[s->batch_count - 1].size_bytes;
-	}
-	if (r)
-		s->batch_count = s->mark_count = 0;
-	if (s->scratch.cap > SCRATCH_KEEP_BYTES)
-		wr_release(&s->scratch);
-	return r;
 }

@@ -32,11 +32,14 @@ enum { TOPIC_NAME_MAX = 249, TOPIC_ID_CHARS = 22, CHECKPOINT_VERSION = 1 };
 #define RECOVERY_POINT_FILE "recovery-point-offset-checkpoint"
 #define LOG_START_FILE "log-start-offset-checkpoint"
 #define HIGH_WATERMARK_FILE "replication-offset-checkpoint"
+#define CLEANER_FILE "cleaner-offset-checkpoint"
 #define VIEW_START_FILE "view-start-checkpoint"
 #define PARTITION_STATE_FILE "partition-state-checkpoint"
 #define CLEAN_SHUTDOWN_FILE ".kafka_cleanshutdown"
 #define LOG_DIRS_FILE "spoolfs.dirs"
 #define RESERVE_FILE "spoolfs.reserve" /* no checkpoint: space held back for one */
+#define DYNAMIC_FILE "dynamic-broker.properties" /* nor these: what was configured at run time for the broker, */
+#define DYNAMIC_FALLBACK_FILE "dynamic-default.properties" /* and for all brokers */
 
 /* Rows being gathered for a file. */
 struct checkpoint_rows {

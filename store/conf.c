@@ -1,6 +1,7 @@
 #include "store/conf.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,26 @@ static int check_int(const struct conf_property *p, char *value, struct err *e)
 	return 0;
 }
 
+static bool parse_double(const char *value, double *number)
+{
+	char *end;
+	if (!*value || value[strspn(value, "0123456789.eE+-")]) /* no hexadecimal, no infinity */
+		return false;
+	errno = 0;
+	*number = strtod(value, &end);
+	return !*end && isfinite(*number);
+}
+
+static int check_double(const struct conf_property *p, const char *value, struct err *e)
+{
+	double v;
+	if (!parse_double(value, &v))
+		return err_set(e, ERR_INVALID, "%s=%s: a number such as 0.5 is expected", p->name, value);
+	if (has_range(p) && (v < (double)p->min || v > (double)p->max))
+		return err_set(e, ERR_INVALID, "%s=%s: allowed is %lld to %lld", p->name, value, (long long)p->min, (long long)p->max);
+	return 0;
+}
+
 static int check_bool(const struct conf_property *p, char *value, struct err *e)
 {
 	if (!strcasecmp(value, "true"))
@@ -159,6 +180,8 @@ static int check_value(const struct conf_property *p, char *value, struct err *e
 		return check_choice(p, value, strlen(value), e);
 	case CONF_LIST:
 		return check_list(p, value, e);
+	case CONF_DOUBLE:
+		return check_double(p, value, e);
 	case CONF_STRING:
 		break;
 	}
@@ -351,6 +374,16 @@ int64_t conf_int(const struct conf *c, const char *name)
 	return in_unit(find_value(c, row));
 }
 
+double conf_double(const struct conf *c, const char *name)
+{
+	const struct conf_property *row = must_find(c, name);
+	double v = 0;
+	if (row->type != CONF_DOUBLE)
+		bug(name, "read as a number with a fraction, which it is not");
+	const char *text = find_value(c, row).text;
+	return text && parse_double(text, &v) ? v : 0;
+}
+
 bool conf_bool(const struct conf *c, const char *name)
 {
 	const struct conf_property *row = must_find(c, name);
@@ -363,7 +396,7 @@ bool conf_bool(const struct conf *c, const char *name)
 const char *conf_str(const struct conf *c, const char *name)
 {
 	const struct conf_property *row = must_find(c, name);
-	if (row->type == CONF_INT || row->type == CONF_BOOL)
+	if (row->type == CONF_INT || row->type == CONF_BOOL || row->type == CONF_DOUBLE)
 		bug(name, "read as text, which it is not");
 	const char *text = find_value(c, row).text;
 	return text ? text : "";
@@ -413,9 +446,19 @@ const struct conf_schema *conf_schema_of(const struct conf *c)
 	return c->schema;
 }
 
+void conf_set_parent(struct conf *c, const struct conf *parent)
+{
+	c->parent = parent;
+}
+
 struct conf *conf_copy(const struct conf *c)
 {
-	struct conf *copy = conf_new(c->schema, c->parent, c->scope);
+	return conf_copy_onto(c, c->parent);
+}
+
+struct conf *conf_copy_onto(const struct conf *c, const struct conf *parent)
+{
+	struct conf *copy = conf_new(c->schema, parent, c->scope);
 	if (!copy)
 		return NULL;
 	copy->set = calloc(c->n ? c->n : 1, sizeof *copy->set);
@@ -568,6 +611,26 @@ done:
 	return r;
 }
 
+int conf_apply(struct conf *c, const struct conf_change *v, size_t n, struct err *e)
+{
+	int rc = 0;
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = conf_set(c, v[i].name, v[i].value, e);
+	return rc;
+}
+
+void conf_clear(struct conf *c, bool hidden_too)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < c->n; i++) {
+		if (c->set[i].row->hidden && !hidden_too)
+			c->set[kept++] = c->set[i];
+		else
+			free(c->set[i].value);
+	}
+	c->n = kept;
+}
+
 /* --- files --- */
 
 /* Takes the escapes of a Java properties file out, in place. */
@@ -703,11 +766,26 @@ void conf_print_set(const struct conf *c, struct wr *text, bool hidden_too)
 	}
 }
 
-void conf_value_text(const struct conf *c, const struct conf_property *p, struct wr *text)
+const char *conf_own(const struct conf *c, const struct conf_property *p)
+{
+	bool found;
+	size_t at = find_setting(c, p, &found);
+	return found ? c->set[at].value : NULL;
+}
+
+const char *conf_value(const struct conf *c, const struct conf_property *p, char number[24])
 {
 	struct found f = find_value(c, p);
-	if (f.text && p->type == CONF_INT)
-		wr_printf(text, "%lld", (long long)in_unit(f));
-	else if (f.text)
-		put_escaped(text, f.text);
+	if (!f.text || p->type != CONF_INT)
+		return f.text;
+	sprintf(number, "%lld", (long long)in_unit(f));
+	return number;
+}
+
+void conf_value_text(const struct conf *c, const struct conf_property *p, struct wr *text)
+{
+	char number[24];
+	const char *value = conf_value(c, p, number);
+	if (value)
+		put_escaped(text, value);
 }

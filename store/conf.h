@@ -22,7 +22,7 @@
 
 #include "store/err.h"
 
-enum conf_type { CONF_BOOL, CONF_INT, CONF_STRING, CONF_ENUM, CONF_LIST };
+enum conf_type { CONF_BOOL, CONF_INT, CONF_STRING, CONF_ENUM, CONF_LIST, CONF_DOUBLE };
 enum conf_scope { CONF_BROKER = 1, CONF_TOPIC = 2 };
 
 struct conf_property {
@@ -30,7 +30,7 @@ struct conf_property {
 	enum conf_type type;
 	unsigned scope;           /* where it may be set: CONF_BROKER, CONF_TOPIC (a topic's .config), or both */
 	const char *preset;       /* the default, as text; NULL: none, which reads as "" or 0 */
-	int64_t min, max;         /* of CONF_INT; both 0: any */
+	int64_t min, max;         /* of CONF_INT and CONF_DOUBLE; both 0: any */
 	const char *unit;         /* "ms", "bytes", NULL */
 	const char *choices;      /* of CONF_ENUM and CONF_LIST: "none,gzip,lz4"; NULL: any */
 	const char *broker_name;  /* of a topic property: its broker-wide counterpart, NULL: the same name or none */
@@ -58,6 +58,8 @@ struct conf;
 struct conf *conf_new(const struct conf_schema *s, const struct conf *parent, enum conf_scope scope);
 const struct conf_schema *conf_schema_of(const struct conf *c); /* borrowed */
 struct conf *conf_copy(const struct conf *c);
+struct conf *conf_copy_onto(const struct conf *c, const struct conf *parent); /* a copy with another parent */
+void conf_set_parent(struct conf *c, const struct conf *parent);
 void conf_free(struct conf *c);
 
 /* Checks and sets one value; value NULL or "": back to what the parent says. ERR_INVALID with a sentence that names the property, what was given,
@@ -67,6 +69,12 @@ int conf_set(struct conf *c, const char *name, const char *value, struct err *e)
 /* One "name=value" (spaces around = allowed), as a line of a properties file. Empty lines and those that begin with # or ! are
  * skipped. */
 int conf_set_line(struct conf *c, const char *line, struct err *e);
+
+/* Several values: all, or those before the one that is refused. */
+struct conf_change { const char *name, *value; /* borrowed; value NULL or "": taken back */ };
+int conf_apply(struct conf *c, const struct conf_change *v, size_t n, struct err *e);
+/* Nothing of it is set any more; hidden_too: nor what is hidden. */
+void conf_clear(struct conf *c, bool hidden_too);
 
 /* A Java properties file: key=value or key: value, comments, trailing \ joins lines, escapes but for \u. The sentence says file
  * and line. What stood before the line that failed stays set. */
@@ -79,12 +87,18 @@ bool conf_is_empty(const struct conf *c); /* it sets nothing itself */
  * coarser ones that name it in `finer`; a negative number is not scaled (-1 is "no limit" in any unit). The name must be in the
  * schema with that type: anything else is a bug and aborts. Strings are borrowed until the conf changes. */
 int64_t conf_int(const struct conf *c, const char *name);
+double conf_double(const struct conf *c, const char *name);
 bool conf_bool(const struct conf *c, const char *name);
 const char *conf_str(const struct conf *c, const char *name); /* never NULL */
 bool conf_list_has(const struct conf *c, const char *name, const char *item);
 
 /* Whether this conf itself sets it; with `up`, it or any parent. */
 bool conf_is_set(const struct conf *c, const char *name, bool up);
+
+/* What this conf itself has for just this row, in the row's own unit; NULL: nothing. Borrowed until the conf changes. */
+const char *conf_own(const struct conf *c, const struct conf_property *p);
+/* The value in force as it is, not as a file has it; NULL: there is none. number: room for one. */
+const char *conf_value(const struct conf *c, const struct conf_property *p, char number[24]);
 
 /* The values set in this conf itself, "name=value\n" in name order, appended to text. */
 struct wr;

@@ -424,6 +424,8 @@ static ssize_t copy(struct log_cursor *c, uint8_t *out, size_t n, struct err *e)
 
 ssize_t log_cursor_read(struct log_cursor *c, int64_t position, int64_t end_position, void *buf, size_t n, struct err *e)
 {
+	if (c->log->sequential)
+		return err_set(e, ERR_OUT_OF_RANGE, "%s is compacted: it has no positions", c->log->name);
 	if (position < c->log->start_position)
 		return err_set(e, ERR_OUT_OF_RANGE, "%s: position %" PRId64 " is before the log start, position %" PRId64, c->log->name, position,
 			       (int64_t)c->log->start_position);
@@ -577,6 +579,8 @@ int log_position_of(struct log *l, int64_t offset, int64_t *position, struct err
 	struct log_shape *shape = log_shape_take(l);
 	int rc = 0;
 	*position = l->start_position;
+	if (l->sequential)
+		goto done;
 	if (offset >= l->view_offset) {
 		*position = l->view_position;
 		goto done;
@@ -595,6 +599,8 @@ done:
 int log_locate(struct log *l, int64_t position, int64_t *offset, int64_t *record_position, struct err *e)
 {
 	struct wanted w = {.offset = -1, .position = position};
+	if (l->sequential)
+		return err_set(e, ERR_OUT_OF_RANGE, "%s is compacted: it has no positions", l->name);
 	struct log_shape *shape = log_shape_take(l);
 	ssize_t i = log_segment_at_position(l, shape, position, e);
 	int rc = i < 0 ? (int)i : find(l, &w, (size_t)i, shape, offset, record_position, e);

@@ -28,7 +28,8 @@ ssize_t log_cursor_read(struct log_cursor *c, int64_t position, int64_t end_posi
 /* What is visible ends at that offset (a batch's, or the LEO) and that position. Not needed for reading, but for what stands between damage and the log's end. */
 void log_cursor_visible(struct log_cursor *c, int64_t end_offset, int64_t end_position);
 
-/* Where the view of the record with that offset starts, or of the next one behind it. offset: within [log start, projected end]. */
+/* Where the view of the record with that offset starts, or of the next one behind it. offset: within [log start, projected end]. Of a sequential log: where positions
+ * would begin. */
 int log_position_of(struct log *l, int64_t offset, int64_t *position, struct err *e);
 
 /* The record whose view holds `position`, which is below the visible end: its offset and where its view starts. */

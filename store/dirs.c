@@ -66,7 +66,8 @@ static int set_lock(struct dir_lock *l, short type, const char *dir, struct dir_
 		if (held < 0)
 			return err_sys(e, held, "cannot lock %s/.lock", dir);
 		if (holder->pid)
-			return err_set(e, ERR_BUSY, "%s is in use by process %d%s%s", dir, (int)holder->pid, holder->label[0] ? ", mounted at " : "", holder->label);
+			return err_set(e, ERR_BUSY, "%s is in use by process %d%s%s%s", dir, (int)holder->pid, *holder->label == '/' ? ", mounted at " : *holder->label ? " (" : "", holder->label,
+				       *holder->label && *holder->label != '/' ? ")" : "");
 		return err_set(e, ERR_BUSY, "%s is in use by a process that cannot be seen from here", dir);
 	}
 }
@@ -265,20 +266,41 @@ void dir_entry_parse(const char *name, struct dir_entry *d)
 
 static const char id_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-void uuid_text_new(char text[TOPIC_ID_CHARS + 1])
+void uuid_bytes(const char *text, uint8_t bytes[16])
+{
+	uint8_t digit[24] = {0}; /* 22 of 6 bits: 132 bits, of which the last 4 are none of the id's */
+	for (size_t i = 0; i < TOPIC_ID_CHARS && text[i]; i++) {
+		const char *at = strchr(id_digits, text[i]);
+		digit[i] = at ? (uint8_t)(at - id_digits) : 0;
+	}
+	for (size_t i = 0; i < 16; i++) {
+		size_t bit = 8 * i, d = bit / 6;
+		unsigned word = (unsigned)digit[d] << 12 | (unsigned)digit[d + 1] << 6 | digit[d + 2];
+		bytes[i] = (uint8_t)(word >> (10 - bit % 6));
+	}
+}
+
+void uuid_text(const uint8_t bytes[16], char text[TOPIC_ID_CHARS + 1])
 {
 	uint8_t id[18] = {0};
+	memcpy(id, bytes, 16);
+	for (int i = 0; i < TOPIC_ID_CHARS; i++) {
+		int bit = 6 * i, at = bit / 8, shift = 10 - bit % 8;
+		text[i] = id_digits[((id[at] << 8 | id[at + 1]) >> shift) & 63];
+	}
+	text[TOPIC_ID_CHARS] = 0;
+}
+
+void uuid_text_new(char text[TOPIC_ID_CHARS + 1])
+{
+	uint8_t id[16];
 	do {
 		if (getrandom(id, 16, 0) != 16)
 			abort(); /* the kernel has had its entropy since long before */
 		id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
 		id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
 	} while (id[0] >> 2 == 62); /* Kafka avoids ids that begin with a dash */
-	for (int i = 0; i < TOPIC_ID_CHARS; i++) {
-		int bit = 6 * i, at = bit / 8, shift = 10 - bit % 8;
-		text[i] = id_digits[((id[at] << 8 | id[at + 1]) >> shift) & 63];
-	}
-	text[TOPIC_ID_CHARS] = 0;
+	uuid_text(id, text);
 }
 
 int partition_metadata_load(const char *partition_dir, char topic_id[TOPIC_ID_CHARS + 1], struct err *e)

@@ -25,7 +25,7 @@ struct dir_lock { int fd; };
 struct dir_holder {
 	pid_t pid;        /* 0: not visible from here (another pid namespace, or a lock over a network) */
 	bool stopping;
-	char label[4096]; /* the mount point; "" where unknown */
+	char label[4096]; /* the mount point, or in a word what it is that has none; "" where unknown */
 };
 
 /* Takes the lock without waiting. ERR_BUSY fills *holder. The lock belongs to the process: it does not survive fork(2), and closing any other
@@ -65,6 +65,9 @@ int topic_name_check(const char *name, struct err *e);
 
 /* A random version 4 uuid as Kafka writes it: 22 characters of base64url. */
 void uuid_text_new(char text[TOPIC_ID_CHARS + 1]);
+/* The 16 bytes that such a text stands for; anything but base64url counts as 0. And back. */
+void uuid_bytes(const char *text, uint8_t bytes[16]);
+void uuid_text(const uint8_t bytes[16], char text[TOPIC_ID_CHARS + 1]);
 
 /* partition.metadata ("version: 0", "topic_id: ..."). load: ERR_NOT_FOUND, ERR_CORRUPT. */
 int partition_metadata_load(const char *partition_dir, char topic_id[TOPIC_ID_CHARS + 1], struct err *e);

@@ -3,7 +3,7 @@
  *
  * Text, as Kafka writes it: "0\n" (version), the count, then "epoch start-offset" a line; both columns rise strictly.
  *
- * thread: one writer (the log's appender); readers take a copy under the log's list lock.
+ * thread: one writer (the log's appender), who changes it under the log's list lock; others look at it under that.
  */
 #ifndef STORE_EPOCHS_H
 #define STORE_EPOCHS_H

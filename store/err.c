@@ -144,6 +144,11 @@ const char *err_name(int code)
 		[-ERR_NOT_ENOUGH_REPLICAS] = "not enough replicas",
 		[-ERR_DELETED] = "deleted",
 		[-ERR_LIMIT] = "limit reached",
+		[-ERR_SEQUENCE] = "out of sequence",
+		[-ERR_PRODUCER_FENCED] = "fenced",
+		[-ERR_TXN_STATE] = "transaction state",
+		[-ERR_FENCED_EPOCH] = "fenced epoch",
+		[-ERR_UNKNOWN_EPOCH] = "unknown epoch",
 	};
 	if (code > 0 || code <= -(int)(sizeof names / sizeof *names) || !names[-code])
 		return "unknown";

@@ -37,6 +37,11 @@ enum err_code {
 	ERR_NOT_ENOUGH_REPLICAS = -22,
 	ERR_DELETED = -23,    /* the topic was deleted while it was open */
 	ERR_LIMIT = -24,      /* too many open files, mappings or threads */
+	ERR_SEQUENCE = -25,   /* a batch of an idempotent producer does not follow the one before it */
+	ERR_PRODUCER_FENCED = -26,     /* of a producer epoch that a newer one has taken the place of */
+	ERR_TXN_STATE = -27,  /* a batch belongs to no open transaction where it should, or the other way round */
+	ERR_FENCED_EPOCH = -28,  /* the leader epoch that was named is over */
+	ERR_UNKNOWN_EPOCH = -29, /* it has not begun as far as is known here */
 };
 
 struct err {

@@ -93,6 +93,21 @@ void offset_index_find(const struct offset_index *x, int64_t offset, int64_t *en
 		offset_index_entry(x, n - 1, entry_offset, position);
 }
 
+bool offset_index_find_position(const struct offset_index *x, uint32_t position, int64_t *entry_offset, uint32_t *entry_position)
+{
+	uint32_t lo = 0, hi = entries_count(&x->e);
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		if (position_at(x, mid) <= position)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (lo)
+		offset_index_entry(x, lo - 1, entry_offset, entry_position);
+	return lo > 0;
+}
+
 int offset_index_truncate(struct offset_index *x, int64_t offset, struct err *e)
 {
 	return entries_truncate(&x->e, offsets_upto(x, offset - 1), e);

@@ -34,6 +34,8 @@ int time_index_append(struct time_index *x, int64_t timestamp_ms, int64_t offset
 
 /* Position of the last entry whose offset is at or below `offset`: scan from there. Without one: position 0, offset the base. */
 void offset_index_find(const struct offset_index *x, int64_t offset, int64_t *entry_offset, uint32_t *position);
+/* The last entry whose batch begins at or below `position`; false: none. */
+bool offset_index_find_position(const struct offset_index *x, uint32_t position, int64_t *entry_offset, uint32_t *entry_position);
 /* The last entry with a timestamp below `timestamp_ms`; false: none (scan from the segment's start). */
 bool time_index_find(const struct time_index *x, int64_t timestamp_ms, int64_t *entry_timestamp_ms, int64_t *entry_offset);
 bool time_index_last(const struct time_index *x, int64_t *timestamp_ms, int64_t *offset);

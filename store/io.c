@@ -205,6 +205,13 @@ int io_stat(const char *path, struct stat *st)
 	return r ? r : RETRIED(stat(path, st));
 }
 
+int io_set_mtime(int fd, const struct timespec *t)
+{
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, *t};
+	int r = refused(IO_STAT, NULL, fd, 0);
+	return r ? r : RETRIED(futimens(fd, times));
+}
+
 int io_fstat(int fd, struct stat *st)
 {
 	int r = refused(IO_STAT, NULL, fd, 0);

@@ -52,6 +52,7 @@ int io_mkdir(const char *path, mode_t mode);
 int io_rmdir(const char *path);
 int io_stat(const char *path, struct stat *st);
 int io_fstat(int fd, struct stat *st);
+int io_set_mtime(int fd, const struct timespec *t);
 int io_mmap(int fd, size_t bytes, void **map); /* read-only, shared; of 0 bytes: *map is NULL */
 void io_munmap(void *map, size_t bytes);       /* NULL is fine */
 

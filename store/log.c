@@ -97,7 +97,7 @@ struct segment *log_active(struct log *l)
 	return l->shape->segment_count ? l->shape->segment[l->shape->segment_count - 1] : NULL;
 }
 
-struct segment *log_segment_of(struct log_shape *s, int64_t offset)
+size_t log_shape_index(const struct log_shape *s, int64_t offset)
 {
 	size_t lo = 0, hi = s->segment_count;
 	while (lo < hi) {
@@ -107,27 +107,37 @@ struct segment *log_segment_of(struct log_shape *s, int64_t offset)
 		else
 			hi = mid;
 	}
+	return lo ? lo - 1 : 0;
+}
+
+struct segment *log_segment_of(struct log_shape *s, int64_t offset)
+{
 	if (!s->segment_count)
 		return NULL;
-	struct segment *found = s->segment[lo ? lo - 1 : 0];
+	struct segment *found = s->segment[log_shape_index(s, offset)];
 	segment_ref(found);
 	return found;
+}
+
+size_t log_first_abort(const struct log_shape *s, int64_t offset)
+{
+	size_t lo = 0, hi = s->aborted_count;
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		if (s->aborted[mid].last_offset < offset)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
 }
 
 bool log_is_aborted(const struct log_shape *s, const struct batch *b)
 {
 	if (!s->aborted_count || !batch_is_transactional(b))
 		return false;
-	size_t lo = 0, hi = s->aborted_count; /* the first transaction that ends behind the batch */
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-		if (s->aborted[mid].last_offset < b->base_offset)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	for (; lo < s->aborted_count; lo++)
-		if (s->aborted[lo].producer_id == b->producer_id && s->aborted[lo].first_offset <= b->base_offset)
+	for (size_t i = log_first_abort(s, b->base_offset); i < s->aborted_count; i++)
+		if (s->aborted[i].producer_id == b->producer_id && s->aborted[i].first_offset <= b->base_offset)
 			return true;
 	return false;
 }
@@ -213,10 +223,15 @@ int log_flush(struct log *l, int64_t offset, struct err *e)
 				end = g->base_offset;
 			break;
 		}
-		if ((rc = segment_pin(g, e)) < 0)
-			break;
-		rc = segment_flush(g, g->sealed, e);
-		segment_unpin(g);
+		struct err why = ERR_INIT;
+		if ((rc = segment_pin(g, &why)) == 0) {
+			rc = segment_flush(g, g->sealed, &why);
+			segment_unpin(g);
+		} else if (rc == ERR_NOT_FOUND && g->gone) { /* deleted meanwhile, or replaced by what is on disk */
+			rc = 0;
+		}
+		if (rc < 0)
+			err_set(e, rc, "%s", why.text);
 	}
 	log_shape_drop(l, s);
 	while (rc == 0 && from < end && !atomic_compare_exchange_weak(&l->flushed_offset, &from, end))
@@ -250,7 +265,8 @@ int log_roll(struct log *l, struct err *e)
 		segment_close_times(old);
 		segment_unpin(old);
 	}
-	rc = segment_create(l->dir, l->leo, l->view_offset == l->leo ? (int64_t)l->view_position : POSITION_UNKNOWN, l->limits.index_bytes, l->cache, &fresh, e);
+	int64_t first_position = l->view_offset == l->leo && !l->sequential ? (int64_t)l->view_position : POSITION_UNKNOWN;
+	rc = segment_create(l->dir, l->leo, first_position, l->limits.index_bytes, l->cache, &fresh, e);
 	if (rc < 0)
 		return rc;
 	struct log_shape *s = shape_make(l->shape, 0, fresh, 0, NULL);
@@ -306,11 +322,11 @@ static int segment_for(struct log *l, const struct record_set *set, struct segme
 		segment_learn_times(s);
 		l->since_index_bytes = segment_unindexed_bytes(s);
 	}
-	if (!s->view_ok && s->first_position != POSITION_UNKNOWN && (rc = log_rebuild_active_view(l, s, e)) < 0) {
+	if (!s->view_ok && s->first_position != POSITION_UNKNOWN && !l->sequential && (rc = log_rebuild_active_view(l, s, e)) < 0) {
 		segment_unpin(s);
 		return rc;
 	}
-	if (must_roll(l, s, set->bytes.len, record_count(set), set->batch[0].max_timestamp_ms)) {
+	if (must_roll(l, s, record_set_size(set), record_count(set), set->batch[0].max_timestamp_ms)) {
 		segment_unpin(s);
 		if ((rc = log_roll(l, e)) < 0)
 			return rc;
@@ -325,7 +341,7 @@ static int segment_for(struct log *l, const struct record_set *set, struct segme
 static int64_t stamp(struct record_set *set, int64_t offset, int32_t leader_epoch)
 {
 	for (uint32_t i = 0; i < set->batch_count; i++) {
-		uint8_t *p = set->bytes.data + set->batch[i].at;
+		uint8_t *p = record_set_bytes(set) + set->batch[i].at;
 		be64_put(p, (uint64_t)offset);
 		be32_put(p + BATCH_EPOCH_AT, (uint32_t)leader_epoch);
 		offset += set->batch[i].last_offset_delta + 1;
@@ -354,7 +370,7 @@ static int note_producer(struct log *l, struct segment *s, const uint8_t *bytes,
 {
 	struct batch b;
 	struct aborted_txn aborted;
-	if (be64_get(bytes + 43) == UINT64_MAX)
+	if (be64_get(bytes + BATCH_PRODUCER_ID_AT) == UINT64_MAX)
 		return 0;
 	int rc = batch_decode(&b, bytes, size, size, e);
 	if (rc == 0)
@@ -366,7 +382,7 @@ static int note_producer(struct log *l, struct segment *s, const uint8_t *bytes,
 static int note_set(struct log *l, struct segment *s, struct record_set *set, int64_t offset, uint32_t at, bool committed, struct err *e)
 {
 	int rc = 0;
-	struct view_builder builder = {.view = s->view_ok ? &s->view : NULL, .since_bytes = l->since_view_bytes};
+	struct view_builder builder = {.view = s->view_ok && !l->sequential ? &s->view : NULL, .since_bytes = l->since_view_bytes};
 	for (uint32_t i = 0; i < set->batch_count && rc == 0; i++) {
 		const struct batch_meta *m = &set->batch[i];
 		int64_t last = offset + m->last_offset_delta;
@@ -383,10 +399,12 @@ static int note_set(struct log *l, struct segment *s, struct record_set *set, in
 		}
 		l->since_index_bytes += m->size_bytes;
 		segment_set_verified(s, position, m->size_bytes); /* its crc was computed a moment ago */
-		rc = note_producer(l, s, set->bytes.data + m->at, m->size_bytes, e);
+		rc = note_producer(l, s, record_set_bytes(set) + m->at, m->size_bytes, e);
 		if (committed && l->view_offset == offset && !(m->attributes & BATCH_TRANSACTIONAL) && producers_first_unstable(l->producers) < 0) {
-			view_builder_batch(&builder, offset, position, m->size_bytes, l->view_position, set->mark + m->first_mark, m->mark_count);
-			l->view_position += (int64_t)m->view_bytes;
+			if (!l->sequential) {
+				view_builder_batch(&builder, offset, position, m->size_bytes, l->view_position, set->mark + m->first_mark, m->mark_count);
+				l->view_position += (int64_t)m->view_bytes;
+			}
 			l->view_offset = last + 1;
 		}
 		offset = last + 1;
@@ -402,8 +420,36 @@ static int note_set(struct log *l, struct segment *s, struct record_set *set, in
 struct undo {
 	uint32_t size_bytes;
 	int64_t view_offset, view_position, since_index_bytes, first_timestamp_ms, max_timestamp_ms, max_timestamp_offset;
-	struct producers *producers; /* owned copy; NULL where no set ends a transaction: then nothing that can fail changes them */
+	struct producers *producers; /* owned copy; NULL where no set ends a transaction: then nothing that changes them can fail */
 };
+
+/* The producer of a data batch of the set; -1: none. */
+static int64_t producer_of(const struct record_set *set, uint32_t k)
+{
+	const uint8_t *p = record_set_bytes(set) + set->batch[k].at;
+	int64_t id = (int64_t)be64_get(p + BATCH_PRODUCER_ID_AT);
+	return set->batch[k].attributes & BATCH_CONTROL || id < 0 ? -1 : id;
+}
+
+static void unreserve_producers(struct log *l, struct record_set *const *sets, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < sets[i]->batch_count; k++)
+			producers_unreserve(l->producers, producer_of(sets[i], k));
+}
+
+static int reserve_producers(struct log *l, struct record_set *const *sets, size_t n, struct err *e)
+{
+	for (size_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < sets[i]->batch_count; k++) {
+			int64_t id = producer_of(sets[i], k);
+			if (id >= 0 && !producers_reserve(l->producers, id)) {
+				unreserve_producers(l, sets, n);
+				return err_set(e, ERR_NO_MEMORY, "no memory for producer %" PRId64, id);
+			}
+		}
+	return 0;
+}
 
 static bool ends_transactions(struct record_set *const *sets, size_t n)
 {
@@ -419,7 +465,7 @@ static int undo_prepare(struct undo *u, struct log *l, const struct segment *s, 
 	*u = (struct undo){s->size_bytes, l->view_offset, l->view_position, l->since_index_bytes, s->first_timestamp_ms, s->max_timestamp_ms, s->max_timestamp_offset, NULL};
 	if (ends_transactions(sets, n) && !(u->producers = producers_copy(l->producers)))
 		return err_set(e, ERR_NO_MEMORY, "no memory to end a transaction");
-	return 0;
+	return reserve_producers(l, sets, n, e);
 }
 
 /* Takes entries of markers that are not in the log after all out of the segment's .txnindex and the shape. */
@@ -476,22 +522,26 @@ static int write_sets(struct log *l, struct segment *s, struct record_set *const
 	for (size_t i = 0; i < n; i++) {
 		base_offset[i] = offset;
 		offset = stamp(sets[i], offset, leader_epoch);
-		iov[i] = (struct iovec){sets[i]->bytes.data, sets[i]->bytes.len};
-		bytes += (uint32_t)sets[i]->bytes.len;
+		iov[i] = (struct iovec){record_set_bytes(sets[i]), record_set_size(sets[i])};
+		bytes += (uint32_t)record_set_size(sets[i]);
 	}
 	int rc = undo_prepare(&undo, l, s, sets, n, e);
 	if (rc == 0 && (rc = segment_append(s, iov, (int)n, bytes, e)) == 0) {
 		for (size_t i = 0; i < n && rc == 0; i++) {
 			rc = note_set(l, s, sets[i], base_offset[i], at, committed, e);
-			at += (uint32_t)sets[i]->bytes.len;
+			at += (uint32_t)record_set_size(sets[i]);
 		}
 		if (rc < 0)
 			rc = undo_sets(&undo, l, s, rc, e);
+	} else if (rc < 0) {
+		unreserve_producers(l, sets, n);
 	}
 	producers_free(undo.producers);
 	if (rc == 0) {
 		l->changed = true;
 		l->bytes += bytes;
+		l->written_bytes += bytes;
+		places_note_append(&l->places, offset, s->serial, at);
 		atomic_store_explicit(&l->leo, offset, memory_order_release);
 		if (producers_map_end(l->producers) < offset)
 			producers_set_map_end(l->producers, offset);
@@ -505,13 +555,18 @@ static int note_epoch(struct log *l, int32_t leader_epoch, struct err *e)
 	char path[PATH_MAX];
 	if (epochs_last(&l->epochs) == leader_epoch)
 		return 0;
+	pthread_mutex_lock(&l->list_lock);
 	int rc = epochs_assign(&l->epochs, leader_epoch, l->leo);
+	pthread_mutex_unlock(&l->list_lock);
 	if (rc <= 0)
 		return rc < 0 ? err_set(e, rc, "no memory for a leader epoch") : 0;
 	snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", l->dir);
 	rc = epochs_write(&l->epochs, path, e);
-	if (rc < 0)
-		epochs_truncate_end(&l->epochs, l->leo); /* the next append tries again */
+	if (rc < 0) { /* the next append tries again */
+		pthread_mutex_lock(&l->list_lock);
+		epochs_truncate_end(&l->epochs, l->leo);
+		pthread_mutex_unlock(&l->list_lock);
+	}
 	return rc;
 }
 
@@ -522,12 +577,12 @@ int log_append(struct log *l, struct record_set *const *sets, size_t n, int32_t 
 	while (rc == 0 && *done_sets < n) {
 		struct segment *s = NULL;
 		size_t i = *done_sets, group = 1;
-		uint64_t bytes = sets[i]->bytes.len;
+		uint64_t bytes = record_set_size(sets[i]);
 		if ((rc = segment_for(l, sets[i], &s, e)) < 0)
 			break;
 		int64_t records_room = INT32_MAX - (l->leo - s->base_offset) - record_count(sets[i]);
 		for (; i + group < n && group < GATHER_SETS; group++) {
-			uint64_t more = sets[i + group]->bytes.len;
+			uint64_t more = record_set_size(sets[i + group]);
 			records_room -= record_count(sets[i + group]);
 			if (s->size_bytes + bytes + more > l->limits.segment_bytes || records_room < 0)
 				break;
@@ -575,7 +630,7 @@ static int drop_segments(struct log *l, size_t drop, bool rename, struct err *e)
 int log_drop_head(struct log *l, bool rename, struct err *e)
 {
 	size_t drop = 0;
-	while (drop + 1 < l->shape->segment_count && l->shape->segment[drop + 1]->base_offset <= l->start_offset)
+	while (!l->keep_head && drop + 1 < l->shape->segment_count && l->shape->segment[drop + 1]->base_offset <= l->start_offset)
 		drop++;
 	return drop ? drop_segments(l, drop, rename, e) : 0;
 }
@@ -586,15 +641,75 @@ int log_set_start(struct log *l, int64_t offset, int64_t position, struct err *e
 		return 0;
 	l->start_position = position;
 	l->start_offset = offset;
+	if (l->sequential)
+		l->view_position = position;
 	l->changed = true;
 	int rc = log_drop_head(l, true, e);
-	if (epochs_truncate_start(&l->epochs, offset) == 1) {
+	pthread_mutex_lock(&l->list_lock);
+	int cut = epochs_truncate_start(&l->epochs, offset);
+	pthread_mutex_unlock(&l->list_lock);
+	if (cut == 1) {
 		char path[PATH_MAX];
 		snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", l->dir);
 		int wrote = epochs_write(&l->epochs, path, rc == 0 ? e : NULL);
 		rc = rc == 0 ? wrote : rc;
 	}
 	return rc;
+}
+
+/* ---- replacing segments ---- */
+
+/* The place of the first of them in the shape; segment_count where they do not stand side by side there. */
+static size_t place_of(const struct log_shape *s, struct segment *const *old, size_t count)
+{
+	size_t i = 0;
+	while (i < s->segment_count && s->segment[i] != old[0])
+		i++;
+	bool there = i + count <= s->segment_count && !memcmp(s->segment + i, old, count * sizeof *old);
+	return there ? i : s->segment_count;
+}
+
+bool log_has_segments(const struct log *l, struct segment *const *old, size_t count)
+{
+	return place_of(l->shape, old, count) < l->shape->segment_count;
+}
+
+int log_replace_segments(struct log *l, struct segment *const *old, size_t count, struct segment *fresh, const struct aborted_txn *aborted, size_t aborted_count, struct err *e)
+{
+	const struct log_shape *was = l->shape;
+	size_t at = place_of(was, old, count), n = 0, k = 0;
+	int64_t from = old[0]->base_offset, to = at + count < was->segment_count ? was->segment[at + count]->base_offset : INT64_MAX;
+	struct log_shape *s = calloc(1, sizeof *s);
+	if (!s || !(s->segment = calloc(was->segment_count + 1, sizeof *s->segment)) || !(s->aborted = calloc(was->aborted_count + aborted_count + 1, sizeof *s->aborted))) {
+		if (s)
+			free(s->segment);
+		free(s);
+		return err_set(e, ERR_NO_MEMORY, "no memory to replace segments");
+	}
+	s->refs = 1;
+	for (size_t i = 0; i < was->segment_count; i++) {
+		if (i == at && fresh)
+			s->segment[n++] = fresh;
+		if (i >= at && i < at + count) {
+			l->bytes -= was->segment[i]->size_bytes;
+			continue;
+		}
+		segment_ref(was->segment[i]);
+		s->segment[n++] = was->segment[i];
+	}
+	for (size_t i = 0; i < was->aborted_count && was->aborted[i].last_offset < from; i++)
+		s->aborted[k++] = was->aborted[i];
+	for (size_t i = 0; i < aborted_count; i++)
+		s->aborted[k++] = aborted[i];
+	for (size_t i = 0; i < was->aborted_count; i++)
+		if (was->aborted[i].last_offset >= to)
+			s->aborted[k++] = was->aborted[i];
+	s->segment_count = n;
+	s->aborted_count = k;
+	if (fresh)
+		l->bytes += fresh->size_bytes;
+	shape_swap(l, s);
+	return 0;
 }
 
 struct leftovers { struct log *l; int64_t first_base; };
@@ -647,6 +762,6 @@ void log_describe(struct log *l, struct partition_row *row)
 	row->last_stable_offset = log_last_stable(l);
 	row->recovery_point = l->flushed_offset;
 	row->visible_offset = l->view_offset;
-	row->visible_position = l->view_position;
+	row->visible_position = l->sequential ? -1 : (int64_t)l->view_position;
 	row->bytes = l->bytes;
 }

@@ -5,8 +5,11 @@
  * The list of segments (with the list of aborted transactions) is an immutable, reference-counted `struct log_shape`; a change makes a new one. Readers take a
  * reference and need no lock after that. Offsets and sizes that readers look at are atomics.
  *
- * What is in which file: log.c append, roll, flush, log start, close; log_open.c open; recover.c after an unclean stop; project.c advances and rebuilds the view;
- * cursor.c reads it; retention.c decides what is too old.
+ * A log that is compacted is `sequential`: its records have no positions, its segments no .view; sequence.c reads it in order of offsets. In it offsets may be missing anywhere.
+ *
+ * What is in which file: log.c append, roll, flush, log start, close; log_recall.c what a snapshot has not kept; log_open.c open; recover.c after an unclean stop; project.c advances and rebuilds the view;
+ * cursor.c reads it; fetch.c finds what is sent as it is, offsets by time, and records; retention.c decides what is too old; clean.c compacts it;
+ * log_mode.c makes it sequential, or gives it positions again.
  *
  * thread: functions marked "appender" are called by one thread at a time, which the owner (cluster/partition) sees to; the others by any.
  * locks: view_lock (only who must rebuild a .view), then segment locks, then list_lock (a leaf: only for swapping and taking the shape).
@@ -24,6 +27,7 @@
 #include "store/conf.h"
 #include "store/epochs.h"
 #include "store/err.h"
+#include "store/places.h"
 #include "store/producers.h"
 #include "store/segment.h"
 
@@ -59,15 +63,20 @@ struct log {
 	_Atomic int64_t leo;
 	_Atomic int64_t bytes;         /* of all .log files */
 	_Atomic int64_t flushed_offset; /* everything below is on disk: the recovery point */
+	_Atomic int64_t written_bytes; /* since it was opened; never less */
+	struct places places;          /* where the last appends lie */
+	_Atomic bool sequential;       /* compacted: view_position stays at start_position, which is where positions begin if it gets them again. The appender's to change */
 
 	/* the appender's */
-	struct epochs epochs;
+	struct epochs epochs;          /* changed under list_lock too, so that others may look at them under that */
 	struct producers *producers;
 	_Atomic int64_t view_offset, view_position; /* projected up to here: view_offset is the offset of a batch or the LEO */
 	int64_t since_index_bytes;     /* log bytes since the last index entry */
 	int64_t since_view_bytes;      /* log bytes since the last view entry */
 	int64_t snapshot_offset;       /* of the newest .snapshot; -1 */
 	bool deleted_pending;          /* .deleted files wait to be removed */
+	_Atomic bool keep_head;        /* segments are being replaced: none goes meanwhile */
+	bool views_gone;               /* of a sequential log: it is on disk that no segment has a .view */
 	bool changed;                  /* since it was opened */
 	bool recovered;                /* was opened without a trusted row: single nodes bump the leader epoch then */
 	struct wr scratch;             /* for decompressing while projecting */
@@ -86,6 +95,8 @@ struct log_open {
 	int64_t pair_offset, pair_position; /* view-start-checkpoint; -1, -1: no row there */
 	bool gaps;                     /* offsets may be missing between batches: Kafka made it, and may have compacted it */
 	bool foreign;                  /* nothing of it was ever projected: its view starts at (log start, 0) */
+	bool compacted;                /* it is, or was once: offsets may be missing between segments too, and only a row's word is good for its .view files */
+	bool sequential;               /* it is to be: cleanup.policy has compact */
 	bool clean;                    /* the last stop was clean: without a row the log is whole all the same */
 	struct consent *accepted;      /* borrowed; what may be lost (consent.h), and then what was */
 	bool keep;                     /* segments below the log start stay where they are */
@@ -119,12 +130,25 @@ int64_t log_last_stable(const struct log *l);
 /* Projects the view up to `offset` (a batch boundary, at most the last stable offset). */
 int log_project(struct log *l, int64_t offset, struct err *e);
 
+/* appender. Looks in the end of the log for the batches of a producer that its snapshot did not keep (PRODUCER_UNSURE). ERR_IO, ERR_NO_MEMORY. */
+int log_recall_producer(struct log *l, int64_t producer_id, struct err *e);
+
 /* The log starts at (offset, position) from now on; both were made durable by the caller. Whole segments below go to .deleted. */
 int log_set_start(struct log *l, int64_t offset, int64_t position, struct err *e);
 /* Removes the .deleted files there are. */
 int log_remove_deleted(struct log *l, struct err *e);
 
-/* What the partition-state-checkpoint keeps of it; the caller adds names and visible end. */
+/* Whether these segments stand side by side in the log. */
+bool log_has_segments(const struct log *l, struct segment *const *old, size_t count);
+/* Puts `fresh` (its reference is taken over; NULL: nothing) in the place of segments that log_has_segments, with the aborted transactions that end in it. */
+int log_replace_segments(struct log *l, struct segment *const *old, size_t count, struct segment *fresh, const struct aborted_txn *aborted, size_t aborted_count, struct err *e);
+
+/* Without positions from now on, or with positions again: that reads the whole log, and they begin at start_position. On failure it is as before. (log_mode.c) */
+int log_set_sequential(struct log *l, bool sequential, struct err *e);
+/* Removes the .view files of a sequential log; it is on disk that they are gone when the caller has synced the directory. (log_mode.c) */
+int log_remove_views(struct log *l, struct err *e);
+
+/* What the partition-state-checkpoint keeps of it; the caller adds names and visible end. visible_position -1: it is sequential. */
 void log_describe(struct log *l, struct partition_row *row);
 
 /* ---- any thread ---- */
@@ -137,6 +161,10 @@ struct segment *log_segment_of(struct log_shape *s, int64_t offset);
 /* The index in the shape of the segment whose view holds `position`; -1 with an error. */
 ssize_t log_segment_at_position(struct log *l, struct log_shape *s, int64_t position, struct err *e);
 
+/* The index of that segment; 0 where there is none. */
+size_t log_shape_index(const struct log_shape *s, int64_t offset);
+/* The index of the first aborted transaction that ends at or behind `offset`. */
+size_t log_first_abort(const struct log_shape *s, int64_t offset);
 /* Whether the batch belongs to an aborted transaction. */
 bool log_is_aborted(const struct log_shape *s, const struct batch *b);
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "store/clean_swap.h"
 #include "store/consent.h"
 #include "store/diag.h"
 #include "store/io.h"
@@ -21,7 +22,7 @@ struct found { /* what a partition's directory holds */
 	int64_t txns_damaged; /* the base of the first .txnindex that is; INT64_MAX */
 	int64_t *empty;       /* bases of segments without a byte that are not the last: see load_segment */
 	size_t empties, empty_cap;
-	bool swap, deleted, failed;
+	bool swap, deleted, failed; /* swap: what a cleaner has left */
 };
 
 /* Room for one more in a list. */
@@ -50,7 +51,7 @@ static int found_name(void *arg, const char *name, unsigned char type)
 	if (type != DT_REG)
 		return 0;
 	f->deleted |= ends_with(name, ".deleted");
-	f->swap |= ends_with(name, ".swap");
+	f->swap |= ends_with(name, ".swap") || ends_with(name, ".cleaned");
 	if (strspn(name, "0123456789") != 20)
 		return 0;
 	int64_t base = strtoll(name, NULL, 10);
@@ -73,13 +74,16 @@ static int found_name(void *arg, const char *name, unsigned char type)
 static int look_into(const char *dir, struct found *f, struct err *e)
 {
 	int sys = io_list(dir, found_name, f);
+	if (sys == 0 && f->swap && !f->failed) { /* a cleaner was stopped in the middle: ours, or Kafka's */
+		int rc = clean_finish(dir, e);
+		if (rc < 0)
+			return rc;
+		f->count = f->snapshots = 0;
+		sys = io_list(dir, found_name, f);
+	}
 	if (sys < 0)
 		return err_sys(e, sys, "cannot list %s", dir);
-	if (f->failed)
-		return err_set(e, ERR_NO_MEMORY, "no memory to list %s", dir);
-	if (f->swap)
-		return err_set(e, ERR_OFFLINE, "%s holds .swap files of a compaction that Kafka did not finish: start and stop that Kafka once, then mount again", dir);
-	return 0;
+	return f->failed ? err_set(e, ERR_NO_MEMORY, "no memory to list %s", dir) : 0;
 }
 
 static int by_base(const void *a, const void *b)
@@ -239,7 +243,7 @@ static void adopt_row(struct log *l, const struct partition_row *r)
 	l->start_offset = r->start_offset;
 	l->start_position = r->start_position;
 	l->view_offset = r->visible_offset;
-	l->view_position = r->visible_position;
+	l->view_position = l->sequential ? r->start_position : r->visible_position;
 	l->since_index_bytes = 0;
 	l->since_view_bytes = INT32_MAX; /* the next batch gets an entry */
 }
@@ -257,6 +261,21 @@ static int open_active_view(struct log *l, struct err *e)
 		rc = log_rebuild_active_view(l, s, e);
 	segment_unpin(s);
 	return rc == ERR_NO_SPACE || rc == ERR_READ_ONLY || rc == ERR_DENIED ? 0 : rc;
+}
+
+/* The .view files are those of the last time, unless the log was sequential then, or is now. */
+static int open_views(struct log *l, const struct partition_row *r, struct err *e)
+{
+	struct err why = ERR_INIT;
+	if (!l->sequential && r->visible_position >= 0)
+		return open_active_view(l, e);
+	int rc = log_remove_views(l, &why);
+	if (l->sequential) { /* in time for the cleaner, who tries again */
+		if (rc < 0)
+			diag_notice("%s: %s", l->name, why.text);
+		return 0;
+	}
+	return rc < 0 ? err_set(e, rc, "%s", why.text) : log_rebuild_views(l, e);
 }
 
 static int remove_empties(struct log *l, struct found *f, struct err *e)
@@ -283,6 +302,7 @@ static struct log *new_log(const struct log_open *o)
 	l->cache = o->cache;
 	l->pool = o->pool;
 	l->limits = o->limits;
+	l->sequential = o->sequential;
 	l->dir = strdup(o->dir);
 	l->name = strdup(o->name);
 	l->producers = producers_new();
@@ -326,12 +346,20 @@ static int open_found(struct log *l, struct found *f, const struct log_open *o, 
 		adopt_row(l, o->row);
 		compare_bytes(l, o->row);
 		rc = log_drop_head(l, !o->foreign && !o->keep, e);
-		return rc == 0 ? open_active_view(l, e) : rc;
+		return rc == 0 ? open_views(l, o->row, e) : rc;
 	}
 	/* a snapshot past what is durable may know of batches that were lost */
 	int64_t limit = o->recovery_point < f->txns_damaged ? o->recovery_point : f->txns_damaged;
 	rc = load_producers(l, f, limit > 0 ? limit : 0, e);
 	return rc == 0 ? log_recover(l, o, e) : rc;
+}
+
+/* The first who follow the log ask for its end. */
+static void note_end(struct log *l)
+{
+	struct segment *s = log_active(l);
+	if (s)
+		places_note_append(&l->places, l->leo, s->serial, s->size_bytes);
 }
 
 int log_open(struct log **out, const struct log_open *o, struct err *e)
@@ -347,6 +375,8 @@ int log_open(struct log **out, const struct log_open *o, struct err *e)
 	}
 	if (rc == 0 && !o->foreign && !o->keep)
 		rc = remove_empties(l, &f, e);
+	if (rc == 0)
+		note_end(l);
 	free(f.list);
 	free(f.empty);
 	free(f.snapshot);

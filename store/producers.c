@@ -11,7 +11,7 @@
 
 enum { WINDOW = 5, SNAPSHOT_VERSION = 1, SNAPSHOT_HEAD_BYTES = 10, SNAPSHOT_ENTRY_BYTES = 46, CRC_FROM = 6, FILE_LIMIT = 1 << 30 };
 
-struct batch_seen { int32_t last_sequence, offset_delta; int64_t last_offset; };
+struct batch_seen { int32_t last_sequence, offset_delta; int64_t last_offset, timestamp_ms; };
 
 struct producer {
 	int64_t id;
@@ -20,6 +20,7 @@ struct producer {
 	int64_t last_timestamp_ms;
 	int64_t txn_first_offset;     /* of the open transaction; -1 */
 	uint32_t seen_count;
+	bool more_in_log;             /* a snapshot had the last batch alone: those before it can be looked for */
 	struct batch_seen seen[WINDOW]; /* oldest first */
 	struct producer *prev, *next;   /* in the list of open transactions, while it has one */
 	UT_hash_handle hh;
@@ -103,6 +104,20 @@ static struct producer *find_or_add(struct producers *p, int64_t id)
 	return add(p, x) ? x : NULL;
 }
 
+bool producers_reserve(struct producers *p, int64_t producer_id)
+{
+	return find_or_add(p, producer_id) != NULL;
+}
+
+void producers_unreserve(struct producers *p, int64_t producer_id)
+{
+	struct producer *x = find(p, producer_id);
+	if (!x || x->epoch >= 0 || x->seen_count || x->txn_first_offset >= 0)
+		return;
+	HASH_DEL(p->table, x);
+	free(x);
+}
+
 struct producers *producers_copy(const struct producers *p)
 {
 	struct producers *copy = producers_new();
@@ -155,6 +170,22 @@ void producers_open_txns(const struct producers *p, void (*fn)(void *arg, const 
 		fn(arg, &(struct open_txn){x->id, x->txn_first_offset, x->epoch, x->coordinator_epoch});
 }
 
+bool producers_last(const struct producers *p, int64_t id, struct producer_last *last)
+{
+	const struct producer *x = find(p, id);
+	if (!x)
+		return false;
+	*last = (struct producer_last){x->seen_count ? x->seen[x->seen_count - 1].last_offset : -1, x->epoch};
+	return true;
+}
+
+void producers_end_txn(struct producers *p, int64_t id)
+{
+	struct producer *x = find(p, id);
+	if (x && x->txn_first_offset >= 0)
+		close_transaction(p, x);
+}
+
 int64_t producers_greatest_id(const struct producers *p)
 {
 	struct producer *x, *next;
@@ -167,19 +198,12 @@ int64_t producers_greatest_id(const struct producers *p)
 
 /* ---- the log's batches ---- */
 
-/* Sequences wrap at INT32_MAX; -1 is a batch without. */
-static int32_t last_sequence(const struct batch *b)
-{
-	int64_t last = (int64_t)b->base_sequence + b->last_offset_delta;
-	if (b->base_sequence < 0)
-		return -1;
-	return (int32_t)(last > INT32_MAX ? last - INT32_MAX - 1 : last);
-}
-
 static void set_epoch(struct producer *x, int16_t epoch)
 {
-	if (x->epoch != epoch)
+	if (x->epoch != epoch) {
 		x->seen_count = 0;
+		x->more_in_log = false;
+	}
 	x->epoch = epoch;
 }
 
@@ -190,7 +214,8 @@ static void add_data(struct producers *p, struct producer *x, const struct batch
 		memmove(x->seen, x->seen + 1, (WINDOW - 1) * sizeof *x->seen);
 		x->seen_count--;
 	}
-	x->seen[x->seen_count++] = (struct batch_seen){.last_sequence = last_sequence(b), .offset_delta = b->last_offset_delta, .last_offset = batch_last_offset(b)};
+	x->seen[x->seen_count++] = (struct batch_seen){batch_last_sequence(b), b->last_offset_delta, batch_last_offset(b), b->max_timestamp_ms};
+	x->more_in_log &= x->seen_count < WINDOW;
 	x->last_timestamp_ms = b->max_timestamp_ms;
 	if (batch_is_transactional(b) && x->txn_first_offset < 0)
 		begin_transaction(p, x, b->base_offset);
@@ -218,7 +243,7 @@ int producers_update(struct producers *p, const struct batch *b, const void *byt
 	int type = -1, rc = 0;
 	if (b->producer_id >= 0 && batch_is_control(b)) {
 		type = batch_control_type(b, bytes, &coordinator_epoch, &why);
-		if (type < 0 && type != ERR_NOT_FOUND) /* one that compaction has emptied ends nothing that is still there */
+		if (type < 0 && type != ERR_NOT_FOUND)
 			return err_set(e, type, "%s", why.text);
 	}
 	if (b->producer_id >= 0 && type <= 1) {
@@ -229,10 +254,125 @@ int producers_update(struct producers *p, const struct batch *b, const void *byt
 			add_data(p, x, b);
 		else if (type >= 0)
 			rc = end_transaction(p, x, b, type == 0, coordinator_epoch, aborted);
+		else if (x->txn_first_offset >= 0) /* emptied by compaction: none of the transaction's batches is left, but a snapshot of an earlier offset has it open */
+			close_transaction(p, x);
 	}
 	if (batch_last_offset(b) + 1 > p->map_end_offset)
 		p->map_end_offset = batch_last_offset(b) + 1;
 	return rc;
+}
+
+/* ---- what a producer sends ---- */
+
+static int32_t first_sequence(const struct batch_seen *s)
+{
+	int64_t first = (int64_t)s->last_sequence - s->offset_delta;
+	return (int32_t)(first < 0 ? first + INT32_MAX + 1 : first);
+}
+
+static struct producer_batch batch_of(const struct batch_seen *s)
+{
+	return (struct producer_batch){first_sequence(s), s->last_sequence, s->last_offset - s->offset_delta, s->last_offset, s->timestamp_ms};
+}
+
+static bool find_duplicate(const struct producer *x, const struct batch *b, struct producer_batch *known)
+{
+	for (uint32_t i = 0; x->epoch == b->producer_epoch && i < x->seen_count; i++) {
+		if (x->seen[i].last_sequence != batch_last_sequence(b) || first_sequence(&x->seen[i]) != b->base_sequence)
+			continue;
+		*known = batch_of(&x->seen[i]);
+		return true;
+	}
+	return false;
+}
+
+static bool follows(int32_t last, int32_t next)
+{
+	return next == (int64_t)last + 1 || (next == 0 && last == INT32_MAX);
+}
+
+static int check_sequence(const struct producer *x, const struct batch *b, struct err *e)
+{
+	if (b->producer_epoch != x->epoch) {
+		if (b->base_sequence == 0 || x->epoch < 0)
+			return PRODUCER_NEXT;
+		return err_set(e, ERR_SEQUENCE, "producer %" PRId64 ": epoch %d after %d begins with sequence %" PRId32 ", not 0", x->id, b->producer_epoch, x->epoch, b->base_sequence);
+	}
+	int32_t last = x->seen_count ? x->seen[x->seen_count - 1].last_sequence : -1;
+	if (x->epoch < 0 || follows(last, b->base_sequence))
+		return PRODUCER_NEXT;
+	if (x->more_in_log)
+		return PRODUCER_UNSURE;
+	return err_set(e, ERR_SEQUENCE, "producer %" PRId64 ", epoch %d: sequence %" PRId32 " comes after %" PRId32, x->id, x->epoch, b->base_sequence, last);
+}
+
+int producers_check(const struct producers *p, const struct batch *b, bool in_transaction, struct producer_batch *known, struct err *e)
+{
+	const struct producer *x = find(p, b->producer_id);
+	bool transactional = batch_is_transactional(b), open = x && x->txn_first_offset >= 0;
+	if (x && find_duplicate(x, b, known))
+		return PRODUCER_DUPLICATE;
+	int16_t epoch = x ? x->epoch : -1;
+	if (b->producer_epoch < epoch)
+		return err_set(e, ERR_PRODUCER_FENCED, "producer %" PRId64 ": epoch %d is over, it is at %d", b->producer_id, b->producer_epoch, epoch);
+	if (transactional && !in_transaction && !(open && x->epoch == b->producer_epoch))
+		return err_set(e, ERR_TXN_STATE, "producer %" PRId64 ": its batch is of no open transaction", b->producer_id);
+	int rc = x ? check_sequence(x, b, e) : PRODUCER_NEXT;
+	if (rc == PRODUCER_NEXT && open && !transactional)
+		return err_set(e, ERR_TXN_STATE, "producer %" PRId64 " has an open transaction, and its batch is not of it", x->id);
+	return rc;
+}
+
+bool producers_oldest(const struct producers *p, int64_t producer_id, int16_t *epoch, struct producer_batch *oldest)
+{
+	const struct producer *x = find(p, producer_id);
+	if (!x || !x->seen_count)
+		return false;
+	*epoch = x->epoch;
+	*oldest = batch_of(&x->seen[0]);
+	return true;
+}
+
+void producers_recall(struct producers *p, int64_t producer_id, const struct producer_batch *b, uint32_t n)
+{
+	struct producer *x = find(p, producer_id);
+	if (!x)
+		return;
+	x->more_in_log = false;
+	while (n && x->seen_count && b[n - 1].last_offset >= x->seen[0].last_offset)
+		n--;
+	for (; n && x->seen_count < WINDOW; n--) {
+		memmove(x->seen + 1, x->seen, x->seen_count * sizeof *x->seen);
+		x->seen[0] = (struct batch_seen){b[n - 1].last_sequence, (int32_t)(b[n - 1].last_offset - b[n - 1].first_offset), b[n - 1].last_offset, b[n - 1].timestamp_ms};
+		x->seen_count++;
+	}
+}
+
+size_t producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_ms)
+{
+	struct producer *x, *next;
+	size_t n = 0;
+	HASH_ITER(hh, p->table, x, next) {
+		int64_t age;
+		if (x->txn_first_offset >= 0 || (!__builtin_sub_overflow(now_ms, x->last_timestamp_ms, &age) && age < expiration_ms))
+			continue;
+		HASH_DEL(p->table, x);
+		free(x);
+		n++;
+	}
+	return n;
+}
+
+size_t producers_count(const struct producers *p)
+{
+	return HASH_COUNT(p->table);
+}
+
+void producers_list(const struct producers *p, void (*fn)(void *arg, const struct producer_state *s), void *arg)
+{
+	struct producer *x, *next;
+	HASH_ITER(hh, p->table, x, next)
+		fn(arg, &(struct producer_state){x->id, x->last_timestamp_ms, x->txn_first_offset, x->seen_count ? x->seen[x->seen_count - 1].last_sequence : -1, x->coordinator_epoch, x->epoch});
 }
 
 /* ---- snapshots ---- */
@@ -250,11 +390,11 @@ static int load_entry(struct producers *p, struct rd *r, struct err *e)
 	last.last_sequence = rd_i32(r);
 	last.last_offset = rd_i64(r);
 	last.offset_delta = rd_i32(r);
-	x->last_timestamp_ms = rd_i64(r);
+	last.timestamp_ms = x->last_timestamp_ms = rd_i64(r);
 	x->coordinator_epoch = rd_i32(r);
 	int64_t first_offset = rd_i64(r);
 	x->seen[0] = last;
-	x->seen_count = last.last_offset >= 0;
+	x->seen_count = x->more_in_log = last.last_offset >= 0;
 	if (first_offset >= 0) {
 		x->txn_first_offset = first_offset;
 		DL_APPEND(p->open, x); /* sorted when all are there */
@@ -304,7 +444,7 @@ int producers_write(const struct producers *p, const char *path, bool durable, s
 	wr_i32(&w, 0); /* the crc, below */
 	wr_i32(&w, (int32_t)HASH_COUNT(p->table));
 	HASH_ITER(hh, p->table, x, next) {
-		static const struct batch_seen none = {.last_sequence = -1, .last_offset = -1};
+		static const struct batch_seen none = {.last_sequence = -1, .last_offset = -1, .timestamp_ms = -1};
 		const struct batch_seen *last = x->seen_count ? &x->seen[x->seen_count - 1] : &none;
 		wr_i64(&w, x->id);
 		wr_i16(&w, x->epoch);

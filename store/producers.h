@@ -45,12 +45,62 @@ int producers_write(const struct producers *p, const char *path, bool durable, s
  * move the map end. Nothing is refused for its epoch or sequence: what is in the log was accepted once (as Kafka replays it). */
 int producers_update(struct producers *p, const struct batch *b, const void *bytes, struct aborted_txn *aborted, struct err *e);
 
+/* Room for what producers_update of a data batch of that producer will note, so that it cannot fail; false: no memory. Given back where there is no such batch after all. */
+bool producers_reserve(struct producers *p, int64_t producer_id);
+void producers_unreserve(struct producers *p, int64_t producer_id);
+
+/* ---- what a producer sends ---- */
+
+struct producer_batch { /* one that is in the log */
+	int32_t first_sequence, last_sequence;
+	int64_t first_offset, last_offset;
+	int64_t timestamp_ms; /* the greatest of its records */
+};
+
+enum { PRODUCER_NEXT, PRODUCER_DUPLICATE, PRODUCER_UNSURE };
+
+/* Whether b, of a client and not in the log yet, may be appended (Kafka's ProducerAppendInfo and UnifiedLog.analyzeAndValidateProducerState):
+ *
+ *   PRODUCER_NEXT       it follows, or nothing is known of the producer (it has expired, or its records were deleted): then any sequence will do
+ *   PRODUCER_DUPLICATE  it is one of the last five of its producer and epoch: *known is what was appended then
+ *   PRODUCER_UNSURE     it is none of those that are known, but a snapshot knows the last one alone: producers_recall, then ask again
+ *   ERR_SEQUENCE        it does not follow; with a new epoch, it does not begin at 0
+ *   ERR_PRODUCER_FENCED          its epoch is older than the producer's
+ *   ERR_TXN_STATE       a transactional one outside of a transaction that is open here (in_transaction tells that the coordinator knows it to be in one), or the other way round
+ *
+ * Batches without producer id, and control batches, are not to be asked about. Nothing changes. */
+int producers_check(const struct producers *p, const struct batch *b, bool in_transaction, struct producer_batch *known, struct err *e);
+
+/* What was found in the log behind PRODUCER_UNSURE: the producer's last batches of its epoch, oldest first, those that are known already among them or not. Afterwards
+ * there is no more to be found out. */
+void producers_recall(struct producers *p, int64_t producer_id, const struct producer_batch *b, uint32_t n);
+/* The oldest batch that is known of the producer. false: none is. */
+bool producers_oldest(const struct producers *p, int64_t producer_id, int16_t *epoch, struct producer_batch *oldest);
+
+/* Forgets producers without an open transaction that were last seen `expiration_ms` ago. Their time is that of their records, as in Kafka. Returns how many. */
+size_t producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_ms);
+
+struct producer_state {
+	int64_t id, last_timestamp_ms, txn_first_offset; /* txn_first_offset: -1 where none is open */
+	int32_t last_sequence, coordinator_epoch;        /* -1: none yet */
+	int16_t epoch;
+};
+size_t producers_count(const struct producers *p);
+void producers_list(const struct producers *p, void (*fn)(void *arg, const struct producer_state *s), void *arg);
+
+/* ---- transactions ---- */
+
 /* The least first offset of an open transaction, -1 where none is open. */
 int64_t producers_first_unstable(const struct producers *p);
 
 struct open_txn { int64_t producer_id, first_offset; int16_t producer_epoch; int32_t coordinator_epoch; };
 /* Calls fn, which leaves p alone, for each open transaction, by first offset. */
 void producers_open_txns(const struct producers *p, void (*fn)(void *arg, const struct open_txn *t), void *arg);
+/* What stands for the producer in the log: the last offset of its newest batch of data, -1 where none of its epoch is known. false: it is not known. */
+struct producer_last { int64_t offset; int16_t epoch; };
+bool producers_last(const struct producers *p, int64_t id, struct producer_last *last);
+/* Takes an open transaction for ended, as one whose batches are cleaned away is. Nothing happens where none is open. */
+void producers_end_txn(struct producers *p, int64_t id);
 /* The greatest producer id seen; -1: none. */
 int64_t producers_greatest_id(const struct producers *p);
 

@@ -147,8 +147,13 @@ static int position_in_log(struct segment *s, int64_t offset, uint32_t *at, stru
 
 int log_project(struct log *l, int64_t offset, struct err *e)
 {
-	struct log_shape *shape = log_shape_take(l);
 	int rc = 0;
+	if (l->sequential) {
+		if (l->view_offset < offset)
+			l->view_offset = offset;
+		return 0;
+	}
+	struct log_shape *shape = log_shape_take(l);
 	for (size_t i = 0; i < shape->segment_count && l->view_offset < offset && rc == 0; i++) {
 		struct segment *s = shape->segment[i];
 		bool last = i + 1 == shape->segment_count;
@@ -281,6 +286,8 @@ static int make_view(struct log *l, struct log_shape *shape, size_t index, struc
 	static struct diag_limit limit;
 	struct segment *s = shape->segment[index];
 	struct err why = ERR_INIT;
+	if (l->sequential)
+		return err_set(e, ERR_OUT_OF_RANGE, "%s is compacted: it has no positions", l->name);
 	int rc = segment_pin(s, e);
 	if (rc < 0)
 		return rc;

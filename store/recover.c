@@ -184,7 +184,7 @@ static int check_gap(struct recovery *r, size_t i, int64_t end, struct err *e)
 	struct segment *next = l->shape->segment[i + 1];
 	char what[200];
 	bool on = false;
-	if (end == next->base_offset || (end < next->base_offset && r->o->foreign))
+	if (end == next->base_offset || (end < next->base_offset && (r->o->foreign || r->o->compacted)))
 		return 0;
 	if (end < next->base_offset && r->o->gaps) {
 		int rc = view_goes_on(l, i, &on, e);
@@ -250,6 +250,8 @@ static int start_from_view(struct log *l, struct segment *s, struct err *e)
 		return 0;
 	segment_path(l->dir, s->base_offset, ".view", path, sizeof path);
 	int rc = view_open(&v, path, s->base_offset, false, 0, &why);
+	if (rc != 0 && l->sequential)
+		return 0;
 	if (rc == ERR_NOT_FOUND || rc == ERR_CORRUPT)
 		return err_set(e, ERR_OFFLINE, "%s: " VIEW_START_FILE " has no row of it and %020" PRId64 ".view is lost: nobody knows at which position in the file the log starts. "
 			       "Add the row \"TOPIC PARTITION TOPIC-ID OFFSET POSITION\" from a backup, or remove " VIEW_START_FILE " to have all positions begin at 0 again",
@@ -276,7 +278,7 @@ static int place_start(struct log *l, const struct log_open *o, struct err *e)
 	} else if (s->segment_count) {
 		rc = start_from_view(l, s->segment[0], e);
 	}
-	if (rc == 0 && s->segment_count && base > l->start_offset) {
+	if (rc == 0 && s->segment_count && base > l->start_offset && !o->compacted) {
 		snprintf(what, sizeof what, "the log starts at offset %" PRId64 ", but its first segment begins at %" PRId64 ": one is missing", (int64_t)l->start_offset, base);
 		if (!o->accepted->all)
 			return offline_unless(l, e, what);
@@ -520,6 +522,60 @@ static int replay_segment(struct recovery *r, size_t i, int64_t from, struct err
 	return rc < 0 ? rc : write_txnindex(r->l, s, first, e);
 }
 
+struct stale { struct recovery *r; int64_t *producer_id; size_t count, cap; int rc; struct err err; };
+
+/* Whether the batch that began the transaction is in the log. */
+static int find_first_batch(struct log *l, const struct open_txn *t, bool *there, struct err *e)
+{
+	struct segment *s = log_segment_of(l->shape, t->first_offset);
+	struct batch b;
+	uint32_t position;
+	*there = false;
+	int rc = s ? segment_pin(s, e) : 0;
+	if (s && rc == 0) {
+		rc = segment_find_offset(s, t->first_offset, &b, &position, e);
+		*there = rc == 1 && b.base_offset <= t->first_offset && b.producer_id == t->producer_id && batch_is_transactional(&b);
+		segment_unpin(s);
+	}
+	segment_unref(s);
+	return rc < 0 ? rc : 0;
+}
+
+static void look_at_txn(void *arg, const struct open_txn *t)
+{
+	struct stale *x = arg;
+	struct log *l = x->r->l;
+	bool there = true;
+	if (x->rc == 0 && t->first_offset >= l->start_offset)
+		x->rc = find_first_batch(l, t, &there, &x->err);
+	if (x->rc < 0 || there)
+		return;
+	if (x->count == x->cap) {
+		size_t cap = x->cap ? 2 * x->cap : 8;
+		int64_t *more = realloc(x->producer_id, cap * sizeof *more);
+		if (!more) {
+			x->rc = err_set(&x->err, ERR_NO_MEMORY, "no memory for open transactions");
+			return;
+		}
+		x->producer_id = more;
+		x->cap = cap;
+	}
+	x->producer_id[x->count++] = t->producer_id;
+}
+
+/* The cleaner takes nothing of a transaction that is undecided, and a marker only after the batches. So a transaction of the snapshot whose first batch is gone was decided, though
+ * its marker may be gone as well. */
+static int end_cleaned_txns(struct recovery *r, struct err *e)
+{
+	struct stale x = {.r = r};
+	if (r->o->gaps || r->o->foreign || r->o->compacted)
+		producers_open_txns(r->l->producers, look_at_txn, &x);
+	for (size_t i = 0; i < x.count && x.rc == 0; i++)
+		producers_end_txn(r->l->producers, x.producer_id[i]);
+	free(x.producer_id);
+	return x.rc < 0 ? err_set(e, x.rc, "%s", x.err.text) : 0;
+}
+
 /* From the snapshot on, unless no producer was seen since. Markers that ended from there on are found again. */
 static int replay_producers(struct recovery *r, struct err *e)
 {
@@ -527,7 +583,7 @@ static int replay_producers(struct recovery *r, struct err *e)
 	struct log_shape *s = l->shape;
 	int64_t from = producers_map_end(l->producers);
 	bool seen = from < r->scanned_from;
-	int rc = 0;
+	int rc = end_cleaned_txns(r, e);
 	for (size_t i = 0; i < r->count; i++)
 		seen |= r->part[i].producers;
 	seen |= s->aborted_count && s->aborted[s->aborted_count - 1].last_offset >= r->scanned_from;
@@ -599,6 +655,13 @@ static int restore_views(struct recovery *r, struct err *e)
 	l->view_offset = log_last_stable(l);
 	if (l->view_offset < l->start_offset) /* a transaction that was open when messages were deleted */
 		l->view_offset = l->start_offset;
+	if (l->sequential || r->o->compacted) { /* a power cut may have brought back one of a segment that is another now */
+		rc = log_remove_views(l, e);
+		if (rc < 0 || l->sequential) {
+			l->view_position = l->start_position;
+			return rc;
+		}
+	}
 	for (size_t i = 0; i < r->count; i++)
 		plain &= !r->part[i].transactional;
 	if (plain && l->view_offset == l->leo)
@@ -634,7 +697,7 @@ static int scan_parts(struct recovery *r, struct err *e)
 	if (!r->part)
 		return err_set(e, ERR_NO_MEMORY, "no memory to recover %s", l->name);
 	for (size_t i = 0; i < r->count; i++)
-		r->part[i] = (struct part){.segment = l->shape->segment[r->first + i], .first_position = POSITION_UNKNOWN, .recovery_point = r->o->recovery_point, .gaps = r->o->gaps || r->o->foreign,
+		r->part[i] = (struct part){.segment = l->shape->segment[r->first + i], .first_position = POSITION_UNKNOWN, .recovery_point = r->o->recovery_point, .gaps = r->o->gaps || r->o->foreign || r->o->compacted,
 					   .interval_bytes = l->limits.interval_bytes};
 	pool_for_each(l->pool, r->count, scan_one, r);
 	return 0;

@@ -15,6 +15,7 @@
 enum {
 	VERIFIED_STEP_BYTES = 4096,
 	SHORT_SCAN_BYTES = 16 << 10,
+	FIND_SCAN_BYTES = 8192, /* index entries are half as far apart, mostly, and a batch */
 	LARGEST_ENTRY_BYTES = 12,
 	VIEW_RESERVE_BYTES = 32 << 20, /* two entries each 4 KiB of the largest .log: address space only */
 };
@@ -114,6 +115,15 @@ static void try_close(struct segment *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* One that nobody has any more is about to leave the ring and be freed, by who let go of it last. locks: the cache's, so that it is there still. */
+static bool ref_if_alive(struct segment *s)
+{
+	uint32_t refs = s->refs;
+	while (refs && !atomic_compare_exchange_weak(&s->refs, &refs, refs + 1))
+		;
+	return refs > 0;
+}
+
 /* Closes segments that were not used since the hand last passed, until few enough are open. thread: any, with no segment's lock held. */
 static void cache_trim(struct segment_cache *c)
 {
@@ -123,10 +133,8 @@ static void cache_trim(struct segment_cache *c)
 		if (c->count > c->max_open && c->hand) {
 			victim = c->hand;
 			c->hand = victim->cache_next;
-			if (atomic_exchange(&victim->used, false) || victim->pins > 0)
+			if (atomic_exchange(&victim->used, false) || victim->pins > 0 || !ref_if_alive(victim))
 				victim = NULL;
-			else
-				segment_ref(victim);
 		} else {
 			tries = 1;
 		}
@@ -145,7 +153,9 @@ struct segment *segment_new(const char *dir, int64_t base_offset, uint32_t size_
 	struct segment *s = calloc(1, sizeof *s);
 	if (!s)
 		return NULL;
+	static _Atomic uint64_t serials;
 	s->refs = 1;
+	s->serial = ++serials;
 	s->dir = dir;
 	s->base_offset = base_offset;
 	s->size_bytes = size_bytes;
@@ -333,6 +343,8 @@ static int open_files(struct segment *s, struct err *e)
 {
 	char path[PATH_MAX];
 	segment_path(s->dir, s->base_offset, ".log", path, sizeof path);
+	if (s->gone)
+		return err_set(e, ERR_NOT_FOUND, "%s was deleted or replaced", path);
 	s->fd = io_open(path, s->sealed ? O_RDONLY : O_RDWR, 0);
 	if (s->fd < 0)
 		return err_sys(e, s->fd, "cannot open %s", path);
@@ -495,24 +507,9 @@ int segment_flush(struct segment *s, bool indexes, struct err *e)
 
 /* ---- finding ---- */
 
-/* Scans from `from` for the batch that holds offset. */
-static int find_from(struct segment *s, uint32_t from, int64_t offset, struct batch *b, uint32_t *position, struct err *e)
-{
-	struct scan scan;
-	int rc;
-	scan_init(&scan, s->fd, from, s->size_bytes, SHORT_SCAN_BYTES);
-	do
-		rc = scan_next_header(&scan, b, position, e);
-	while (rc == 1 && batch_last_offset(b) < offset);
-	scan_release(&scan);
-	if (rc < 0)
-		err_context(e, "%s/%020" PRId64 ".log", s->dir, s->base_offset);
-	return rc;
-}
-
 /* An entry is believed when a batch begins at its position that does not begin past its offset: that is all a scan from there needs. (Brokers
  * before Kafka 3.9 noted the last offset of a whole append, which may be several batches.) */
-static bool entry_fits(struct segment *s, int64_t entry_offset, uint32_t position)
+bool segment_entry_fits(struct segment *s, int64_t entry_offset, uint32_t position)
 {
 	struct batch b;
 	uint8_t header[BATCH_HEADER_BYTES];
@@ -522,16 +519,32 @@ static bool entry_fits(struct segment *s, int64_t entry_offset, uint32_t positio
 	       batch_decode(&b, header, sizeof header, s->size_bytes - position, NULL) == 0 && b.base_offset <= entry_offset;
 }
 
+/* Scans from an entry for the batch that holds offset. *fits: whether the entry can be believed; else what is found counts for nothing. */
+static int find_from(struct segment *s, int64_t entry_offset, uint32_t from, int64_t offset, struct batch *b, uint32_t *position, bool *fits, struct err *e)
+{
+	struct scan scan;
+	scan_init(&scan, s->fd, from, s->size_bytes, FIND_SCAN_BYTES);
+	int rc = scan_next_header(&scan, b, position, e);
+	*fits = from == 0 || (rc == 1 ? b->base_offset <= entry_offset : rc == ERR_IO || rc == ERR_NO_MEMORY);
+	while (rc == 1 && *fits && batch_last_offset(b) < offset)
+		rc = scan_next_header(&scan, b, position, e);
+	scan_release(&scan);
+	if (rc < 0)
+		err_context(e, "%s/%020" PRId64 ".log", s->dir, s->base_offset);
+	return rc;
+}
+
 int segment_find_offset(struct segment *s, int64_t offset, struct batch *b, uint32_t *position, struct err *e)
 {
 	int64_t entry_offset;
 	uint32_t from;
+	bool fits;
 	offset_index_find(&s->index, offset, &entry_offset, &from);
-	if (!entry_fits(s, entry_offset, from)) {
-		diag_warning("%s/%020" PRId64 ".index does not fit its log; reading past it", s->dir, s->base_offset);
-		from = 0;
-	}
-	return find_from(s, from, offset, b, position, e);
+	int rc = find_from(s, entry_offset, from, offset, b, position, &fits, e);
+	if (fits)
+		return rc;
+	diag_warning("%s/%020" PRId64 ".index does not fit its log; reading past it", s->dir, s->base_offset);
+	return find_from(s, entry_offset, 0, offset, b, position, &fits, e);
 }
 
 int segment_end_offset(struct segment *s, int64_t *end, struct err *e)
@@ -543,7 +556,7 @@ int segment_end_offset(struct segment *s, int64_t *end, struct err *e)
 	int rc;
 	*end = s->base_offset;
 	offset_index_find(&s->index, INT64_MAX, &entry_offset, &from);
-	if (!entry_fits(s, entry_offset, from))
+	if (!segment_entry_fits(s, entry_offset, from))
 		from = 0;
 	scan_init(&scan, s->fd, from, s->size_bytes, SHORT_SCAN_BYTES);
 	while ((rc = scan_next_header(&scan, &b, &position, e)) == 1)
@@ -584,7 +597,7 @@ static int look_up_max(struct segment *s, int64_t *timestamp_ms, int64_t *offset
 		int64_t entry_offset;
 		uint32_t from;
 		offset_index_find(&s->index, *offset - 1, &entry_offset, &from); /* an entry before the batch that has it */
-		if (!entry_fits(s, entry_offset, from))
+		if (!segment_entry_fits(s, entry_offset, from))
 			from = 0;
 		int rc = scan_times(s, from, timestamp_ms, offset, &met, e);
 		if (rc < 0 || met)
@@ -754,8 +767,16 @@ void segment_set_verified(struct segment *s, uint32_t position, uint32_t size_by
 
 /* ---- deleting ---- */
 
+void segment_retire(struct segment *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->gone = true;
+	pthread_mutex_unlock(&s->lock);
+}
+
 int segment_mark_deleted(struct segment *s, struct err *e)
 {
+	segment_retire(s);
 	for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
 		char from[PATH_MAX], to[PATH_MAX], gone[SEGMENT_SUFFIX_BYTES];
 		snprintf(gone, sizeof gone, "%s.deleted", suffixes[i]);

@@ -37,6 +37,7 @@ unsigned segment_cache_open_count(struct segment_cache *c);
 struct segment {
 	_Atomic uint32_t refs;
 	_Atomic uint32_t size_bytes;        /* of the .log that count */
+	uint64_t serial;                    /* of this struct: no other in the process ever has it */
 	int64_t base_offset;
 	const char *dir;                    /* borrowed from the log, which lives longer */
 	struct segment_cache *cache;
@@ -52,6 +53,7 @@ struct segment {
 	_Atomic bool needs_dir_sync;        /* its directory entry may not be on disk yet */
 	_Atomic bool needs_index_sync;      /* nor what was added to its .index, .timeindex and .view */
 	_Atomic bool needs_txn_sync;        /* nor its .txnindex */
+	_Atomic bool gone;                  /* its names are not its own any more: what has it open goes on, but nobody opens it again */
 
 	/* the open files; valid while pinned */
 	pthread_mutex_t lock;
@@ -80,7 +82,7 @@ void segment_unref(struct segment *s); /* the last one closes its files; NULL is
 /* dir/00000000000000000042.log; out has room for PATH_MAX. */
 void segment_path(const char *dir, int64_t base_offset, const char *suffix, char *out, size_t out_bytes);
 
-/* Between the two the files are open. */
+/* Between the two the files are open. ERR_NOT_FOUND: they were closed, and their names are gone (`gone`): the log has something else there now. */
 int segment_pin(struct segment *s, struct err *e);
 void segment_unpin(struct segment *s);
 
@@ -113,6 +115,9 @@ uint32_t segment_unindexed_bytes(const struct segment *s);
  * index entry that does not fit the log has the index rebuilt. */
 int segment_find_offset(struct segment *s, int64_t offset, struct batch *b, uint32_t *position, struct err *e);
 
+/* Whether an .index entry can be believed: a batch begins at its position that does not begin past its offset. */
+bool segment_entry_fits(struct segment *s, int64_t entry_offset, uint32_t position);
+
 /* The offset behind the last record; base_offset where it is empty. */
 int segment_end_offset(struct segment *s, int64_t *end, struct err *e);
 
@@ -132,7 +137,9 @@ void segment_forget_view(struct segment *s);
 bool segment_is_verified(const struct segment *s, uint32_t position, uint32_t size_bytes);
 void segment_set_verified(struct segment *s, uint32_t position, uint32_t size_bytes);
 
-/* Renames all its files to .deleted (the view's too). */
+/* Its files may get other names, or others its names, from now on. */
+void segment_retire(struct segment *s);
+/* Renames all its files to .deleted (the view's too), and retires it. */
 int segment_mark_deleted(struct segment *s, struct err *e);
 
 #endif

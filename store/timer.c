@@ -20,6 +20,8 @@ struct timer_heap {
 	pthread_t runner;            /* the thread that runs it */
 	bool unwanted;               /* someone waits to cancel it: its callback cannot arm it again */
 	bool stopped;
+	mono_t asleep_until;         /* of the thread in timer_run; long past while it is not asleep. A timer that is cancelled does not wake it, so that arming
+				      * and cancelling the same deadline again and again costs no wake-up each time */
 };
 
 struct timer_heap *timer_heap_new(void)
@@ -111,8 +113,10 @@ int timer_arm(struct timer_heap *h, struct timer *t, mono_t due)
 		sift(h, h->n - 1, t);
 	} else
 		r = ERR_NO_MEMORY;
-	if (t->slot == 1)
+	if (t->slot == 1 && due.ns < h->asleep_until.ns) {
+		h->asleep_until = due; /* one signal is enough */
 		pthread_cond_signal(&h->wake);
+	}
 	pthread_mutex_unlock(&h->lock);
 	return r;
 }
@@ -165,12 +169,14 @@ static void sleep_until_first(struct timer_heap *h, mono_t now)
 	int64_t ns = max_sleep_ns;
 	if (h->n && mono_diff_ns(h->v[0]->due, now) < ns)
 		ns = mono_diff_ns(h->v[0]->due, now);
+	h->asleep_until = (mono_t){now.ns + ns};
 	struct timespec until;
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	ns += until.tv_nsec;
 	until.tv_sec += ns / 1000000000;
 	until.tv_nsec = ns % 1000000000;
 	pthread_cond_timedwait(&h->wake, &h->lock, &until);
+	h->asleep_until = (mono_t){INT64_MIN};
 }
 
 void timer_run(struct timer_heap *h)

@@ -1,21 +1,41 @@
 # How the tests are run; included by the top Makefile. tests/README.md says what they are.
 
-# Debian's pytest and its python: `make deps` installs both.
-pytest  := /usr/bin/python3 -m pytest
+# pytest, and the Python clients of Kafka that tests/wire talks to us with, as pinned; on Debian's python.
+venv    := build/venv
+pytest  := $(venv)/bin/python -m pytest
+.PHONY: venv
+venv: $(venv)/made
+$(venv)/made: tests/requirements.txt
+	/usr/bin/python3 -m venv --clear $(venv)
+	$(venv)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 # Without -j on the command line the builds still use all processors.
 submake  = +$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .PHONY: check-builds check-long-builds
-check-builds:
+check-builds: venv
 	$(submake) BUILD=plain layers binaries
 	$(submake) BUILD=asan binaries
 	$(submake) BUILD=tsan binaries
 check-long-builds: check-builds
 
+# Every fuzzer for so long. What it finds on its way it keeps in build/fuzz/corpus; what is worth keeping is merged into tests/fuzz/corpus by hand.
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz:
+	$(submake) BUILD=fuzz fuzzers
+	@for source in tests/fuzz/fuzz_*.c; do \
+		name=$$(basename $$source .c); what=$${name#fuzz_}; \
+		mkdir -p build/fuzz/corpus/$$what tests/fuzz/corpus/$$what; \
+		echo "  FUZZ    $$name, $(FUZZ_SECONDS) s"; \
+		build/fuzz/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix=build/fuzz/$$name- build/fuzz/corpus/$$what tests/fuzz/corpus/$$what || exit 1; \
+	done
+
 # Under the sanitizers: units (test_units.py sees to that), and of the mount what finds most for its time.
 check: check-builds
-	$(pytest) tests/fs/test_append.py tests/fs/test_locks.py --builds tsan -m "not long"
-	$(pytest) tests/property tests/faults tests/fs/test_append.py --builds asan -m "not long"
+	$(pytest) tests/fs/test_append.py tests/fs/test_locks.py tests/wire/test_groups.py tests/wire/test_two_faces.py --builds tsan -m "not long"
+	$(pytest) tests/property tests/faults tests/fs/test_append.py tests/wire/test_bad_input.py tests/wire/test_groups.py --builds asan -m "not long"
 	$(pytest) tests -m "not long"
 
 check-long: check-long-builds

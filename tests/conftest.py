@@ -10,6 +10,8 @@ import pytest
 
 from lib.mounting import Mounts
 
+pytest_plugins = ["lib.agents", "lib.serving"]
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILDS = ("plain", "asan", "tsan")
 ADDR_NO_RANDOMIZE = 0x0040000  # sys/personality.h

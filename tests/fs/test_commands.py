@@ -17,7 +17,7 @@ import pytest
 from lib import kafka
 
 MANUAL = Path(__file__).resolve().parents[2] / "fs" / "man"
-COMMANDS = ["mount", "umount", "dump", "verify", "config"]
+COMMANDS = ["mount", "agent", "umount", "topic", "group", "dump", "verify", "config"]
 
 
 @pytest.fixture

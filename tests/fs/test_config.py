@@ -78,7 +78,7 @@ def test_several_properties_in_one_write_are_all_set_or_none(topic, sh):
     ("acks=2", "1,all"),
     ("compression.type=rar", "lz4"),
     ("log.segment.bytes=1000000", "segment.bytes"),       # the broker's name
-    ("cleanup.policy=compact", "delete"),
+    ("cleanup.policy=shrink", "any of compact,delete"),
     ("=5", None),
     ("nonsense", None),
     ("spoolfs.uid=0", "chown"),

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "cluster/broker.h"
+#include "cluster/group/coordinator.h"
 #include "cluster/model.h"
 #include "cluster/topics.h"
 #include "store/clock.h"
@@ -22,10 +23,10 @@ static struct err err;
 
 static void prepare(void)
 {
-	const struct conf_property *tables[] = {store_properties, cluster_properties};
+	const struct conf_property *tables[] = {store_properties, cluster_properties, group_properties};
 	snprintf(data, sizeof data, "%s/data", root);
 	snprintf(other, sizeof other, "%s/other", root);
-	schema = conf_schema_new(tables, 2);
+	schema = conf_schema_new(tables, 3);
 	conf = conf_new(schema, NULL, CONF_BROKER);
 	b = NULL;
 	diag_set_level(DIAG_ERROR);
@@ -175,6 +176,79 @@ static UNUSED void say(struct partition *p, const char *text)
 {
 	if (try_say(p, text, ACKS_LEADER) < 0)
 		fail_msg("append: %s", err.text);
+}
+
+/* ---- waiting for the visible end to pass a position, as a read of the mount does ---- */
+
+struct sleeper {
+	struct delayed d;
+	struct delayed_key key;
+	struct partition *p;
+	int64_t position;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool woken;
+	enum delayed_verdict how;
+};
+
+static int64_t sleeper_missing(struct delayed *d)
+{
+	struct sleeper *s = (struct sleeper *)d;
+	struct visible v;
+	return partition_visible(s->p, &v, NULL) < 0 || s->p->dir->offline || v.end_position > s->position ? 0 : 1;
+}
+
+static void sleeper_woken(struct delayed *d, enum delayed_verdict how)
+{
+	struct sleeper *s = (struct sleeper *)d;
+	pthread_mutex_lock(&s->lock);
+	s->woken = true;
+	s->how = how;
+	pthread_cond_signal(&s->cond);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static UNUSED void sleeper_init(struct sleeper *s, struct partition *p)
+{
+	*s = (struct sleeper){.p = p, .d = {.key_count = 1, .missing = sleeper_missing, .complete = sleeper_woken}};
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->cond, NULL);
+}
+
+static UNUSED void sleeper_release(struct sleeper *s)
+{
+	pthread_mutex_destroy(&s->lock);
+	pthread_cond_destroy(&s->cond);
+}
+
+static UNUSED void sleeper_park(struct sleeper *s, int64_t position, int64_t patience_ms)
+{
+	s->woken = false;
+	s->position = position;
+	s->key = (struct delayed_key){.list = partition_delayed(s->p), .channel = DELAYED_STABLE};
+	s->d.key = &s->key;
+	delayed_init(&s->d);
+	delayed_park(&s->d, broker_timers(b), mono_after_ms(mono_now(), patience_ms));
+}
+
+static UNUSED enum delayed_verdict sleeper_wait(struct sleeper *s)
+{
+	pthread_mutex_lock(&s->lock);
+	while (!s->woken)
+		pthread_cond_wait(&s->cond, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	return s->how;
+}
+
+/* A thread's: until it is woken, as the end does not get so far. */
+static UNUSED void *sleep_for_ever(void *arg)
+{
+	struct sleeper s;
+	sleeper_init(&s, arg);
+	sleeper_park(&s, INT64_MAX - 1, 3600000);
+	enum delayed_verdict how = sleeper_wait(&s);
+	sleeper_release(&s);
+	return how == DELAYED_SATISFIED ? NULL : arg;
 }
 
 /* All that can be seen, NUL-terminated; to be freed. */

@@ -175,7 +175,7 @@ struct fx {
 	struct partition_row row;
 	bool has_row;
 	int64_t recovery_point, pair_offset, pair_position;
-	bool gaps, foreign, clean;
+	bool gaps, foreign, clean, compacted, sequential;
 	struct consent accepted;
 	int32_t epoch;
 	int64_t now_ms;
@@ -207,7 +207,7 @@ static struct log_open fx_options(struct fx *f)
 	return (struct log_open){
 		.dir = f->dir, .name = "t-0", .cache = f->cache, .pool = f->pool, .limits = f->limits, .row = f->has_row ? &f->row : NULL,
 		.recovery_point = f->recovery_point, .pair_offset = f->pair_offset, .pair_position = f->pair_position, .gaps = f->gaps, .foreign = f->foreign,
-		.clean = f->clean, .accepted = &f->accepted,
+		.clean = f->clean, .accepted = &f->accepted, .compacted = f->compacted, .sequential = f->sequential,
 	};
 }
 

@@ -215,35 +215,6 @@ static void test_foreign_names(void **state)
 
 /* ---- two directories ---- */
 
-struct sleeper { struct waiter w; pthread_mutex_t lock; pthread_cond_t cond; bool woken; };
-
-static void wake_up(struct waiter *w)
-{
-	struct sleeper *s = (struct sleeper *)w;
-	pthread_mutex_lock(&s->lock);
-	s->woken = true;
-	pthread_cond_signal(&s->cond);
-	pthread_mutex_unlock(&s->lock);
-}
-
-/* Until it is woken: the end does not get so far. */
-static void *wait_for_ever(void *arg)
-{
-	struct partition *p = arg;
-	struct sleeper s = {.w = {.wake = wake_up, .position = INT64_MAX - 1}};
-	pthread_mutex_init(&s.lock, NULL);
-	pthread_cond_init(&s.cond, NULL);
-	if (partition_wait(p, &s.w)) {
-		pthread_mutex_lock(&s.lock);
-		while (!s.woken)
-			pthread_cond_wait(&s.cond, &s.lock);
-		pthread_mutex_unlock(&s.lock);
-	}
-	pthread_mutex_destroy(&s.lock);
-	pthread_cond_destroy(&s.cond);
-	return NULL;
-}
-
 static const char *broken;
 
 static ssize_t break_dir(void *arg, enum io_call call, const char *name, int fd, size_t bytes)
@@ -288,7 +259,7 @@ static void test_two_dirs(void **state)
 	for (int i = 0; i < 6; i++)
 		if (p[i]->dir == &b->dir[1])
 			waited = p[i];
-	assert_int_equal(pthread_create(&waiting, NULL, wait_for_ever, waited), 0);
+	assert_int_equal(pthread_create(&waiting, NULL, sleep_for_ever, waited), 0);
 	usleep(10000);
 	broken = other;
 	io_set_hook(break_dir, NULL);

@@ -48,6 +48,9 @@ static const struct conf_property other_table[] = {
 	{"preallocate", CONF_BOOL, B | T, "false", .help = "h"},
 	{"unset.bool", CONF_BOOL, B, NULL, .help = "h"},
 	{"unset.int", CONF_INT, B, NULL, .help = "h"},
+	{"unset.double", CONF_DOUBLE, B, NULL, .help = "h"},
+	{"ratio", CONF_DOUBLE, B | T, "0.5", 0, 1, .help = "h"},
+	{"rate", CONF_DOUBLE, B, "1.7976931348623157E308", .help = "h"},
 	{"unset.string", CONF_STRING, B, NULL, .help = "h"},
 	{"name", CONF_STRING, B | T, "anonymous", .help = "h"},
 	{"even", CONF_STRING, B, NULL, .help = "h", .check = is_even},
@@ -305,6 +308,29 @@ static void test_bool(void **state)
 	refuse(broker, "preallocate", "truee", "preallocate=truee: allowed is true or false");
 }
 
+static void test_double(void **state)
+{
+	(void)state;
+	assert_true(conf_double(broker, "ratio") == 0.5);
+	assert_true(conf_double(broker, "rate") > 1e308);
+	assert_true(conf_double(broker, "unset.double") == 0);
+	static const char *const good[] = {"0", "1", "0.25", "1e-3", "+.5", "1."};
+	static const double value[] = {0, 1, 0.25, 1e-3, 0.5, 1};
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(conf_set(topic, "ratio", good[i], NULL), 0);
+		assert_true(conf_double(topic, "ratio") == value[i]);
+	}
+	assert_int_equal(conf_set(broker, "rate", "-3", NULL), 0);
+	assert_true(conf_double(broker, "rate") == -3);
+	static const char *const bad[] = {"1.01", "-0.1", "half", "0x1p-1", "nan", "inf", "1e999", "0.5s", "1,5", "--1", "."};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		struct err why = ERR_INIT;
+		assert_int_equal(conf_set(topic, "ratio", bad[i], &why), ERR_INVALID);
+		assert_non_null(strstr(why.text, "ratio"));
+	}
+	assert_true(conf_double(topic, "ratio") == 1);
+}
+
 static void test_enum(void **state)
 {
 	(void)state;
@@ -503,6 +529,42 @@ static void test_copy_is_apart(void **state)
 
 /* --- text --- */
 
+static void test_what_a_level_has_itself(void **state)
+{
+	char number[24];
+	(void)state;
+	assert_int_equal(conf_set(broker, "log.retention.hours", "2", &e), 0);
+	assert_int_equal(conf_set(topic, "owner", "7", &e), 0);
+	assert_string_equal(conf_own(broker, conf_find(schema, "log.retention.hours")), "2");
+	assert_null(conf_own(broker, conf_find(schema, "log.retention.ms")));
+	assert_null(conf_own(topic, conf_find(schema, "retention.ms")));
+	assert_string_equal(conf_value(topic, conf_find(schema, "retention.ms"), number), "7200000");
+	assert_string_equal(conf_value(topic, conf_find(schema, "cleanup.policy"), number), "delete");
+	assert_null(conf_value(broker, conf_find(schema, "unset.string"), number));
+	struct conf *other = conf_new(schema, NULL, CONF_BROKER), *copy = conf_copy_onto(topic, other);
+	assert_string_equal(conf_value(copy, conf_find(schema, "retention.ms"), number), "604800000");
+	conf_set_parent(copy, broker);
+	assert_string_equal(conf_value(copy, conf_find(schema, "retention.ms"), number), "7200000");
+	conf_free(copy);
+	conf_free(other);
+}
+
+static void test_several_at_once_and_all_gone(void **state)
+{
+	(void)state;
+	assert_int_equal(conf_apply(topic, (struct conf_change[]){{"segment.bytes", "100"}, {"owner", "7"}, {"retention.ms", "5"}}, 3, &e), 0);
+	assert_int_equal(conf_apply(topic, (struct conf_change[]){{"segment.bytes", "200"}, {"nonsense", "7"}, {"retention.ms", "6"}}, 3, &e), ERR_INVALID);
+	assert_int_equal(conf_int(topic, "segment.bytes"), 200);
+	assert_int_equal(conf_int(topic, "retention.ms"), 5);
+	assert_int_equal(conf_apply(topic, (struct conf_change[]){{"retention.ms", NULL}}, 1, &e), 0);
+	assert_false(conf_is_set(topic, "retention.ms", false));
+	conf_clear(topic, false);
+	assert_false(conf_is_set(topic, "segment.bytes", false));
+	assert_true(conf_is_set(topic, "owner", false));
+	conf_clear(topic, true);
+	assert_false(conf_is_set(topic, "owner", false));
+}
+
 static void test_print(void **state)
 {
 	(void)state;
@@ -685,6 +747,7 @@ int main(void)
 		WITH_CONFS(test_int),
 		WITH_CONFS(test_int_sentences),
 		WITH_CONFS(test_bool),
+		WITH_CONFS(test_double),
 		WITH_CONFS(test_enum),
 		WITH_CONFS(test_list),
 		WITH_CONFS(test_own_check),
@@ -699,6 +762,8 @@ int main(void)
 		WITH_CONFS(test_scaling_at_the_ends),
 		WITH_CONFS(test_three_levels),
 		WITH_CONFS(test_copy_is_apart),
+		WITH_CONFS(test_what_a_level_has_itself),
+		WITH_CONFS(test_several_at_once_and_all_gone),
 		WITH_CONFS(test_print),
 		WITH_CONFS(test_set_line),
 		WITH_CONFS(test_load),

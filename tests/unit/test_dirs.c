@@ -126,6 +126,11 @@ static void test_uuids(void **state)
 		assert_non_null(strchr("AQgw", seen[i][TOPIC_ID_CHARS - 1]));
 		for (int k = 0; k < i; k += 97)
 			assert_string_not_equal(seen[i], seen[k]);
+		uint8_t bytes[16];
+		char text[TOPIC_ID_CHARS + 1];
+		uuid_bytes(seen[i], bytes);
+		uuid_text(bytes, text);
+		assert_string_equal(text, seen[i]);
 	}
 }
 

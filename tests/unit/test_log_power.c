@@ -1,5 +1,7 @@
 #include "tests/unit/log_fixture.h"
 
+#include "tests/unit/clean_fixture.h"
+
 /* Power cuts: of each file there is what was synced, and of what came since any part or nothing; of names the same. What was flushed is there, in its place; of
  * the rest whole batches or none; and no byte is wrong. */
 
@@ -146,6 +148,23 @@ static bool in_list(const struct name *list, size_t n, const struct name *entry,
 	return false;
 }
 
+/* The synced name of a file that has another by now: a rename has reached the disk, or not, but a file with neither name there cannot be. */
+static const struct name *name_before(const struct name *now, size_t n, const struct name *entry)
+{
+	for (size_t k = 0; k < synced_count; k++)
+		if (synced[k].ino == entry->ino && !in_list(now, n, &synced[k], false))
+			return &synced[k];
+	return NULL;
+}
+
+static bool was_renamed(const struct name *now, size_t n, const struct name *before)
+{
+	for (size_t i = 0; i < n; i++)
+		if (now[i].ino == before->ino)
+			return true;
+	return false;
+}
+
 static void cut_power(const char *to)
 {
 	static struct name now[400];
@@ -155,15 +174,18 @@ static void cut_power(const char *to)
 	assert_int_equal(system(command), 0);
 	for (size_t i = 0; i < n; i++) {
 		bool sure = in_list(synced, synced_count, &now[i], true);
+		const struct name *before = name_before(now, n, &now[i]);
 		if (sure || below(2))
 			write_cut(to, &now[i], f.dir);
+		else if (before)
+			write_cut(to, before, f.dir);
 		else if (in_list(synced, synced_count, &now[i], false))
 			for (size_t k = 0; k < synced_count; k++)
 				if (!strcmp(synced[k].name, now[i].name))
 					write_cut(to, &synced[k], f.dir);
 	}
-	for (size_t k = 0; k < synced_count; k++) /* removals, and renames to other names, may not have reached the disk */
-		if (!in_list(now, n, &synced[k], false) && below(2))
+	for (size_t k = 0; k < synced_count; k++) /* removals may not have reached the disk */
+		if (!in_list(now, n, &synced[k], false) && !was_renamed(now, n, &synced[k]) && below(2))
 			write_cut(to, &synced[k], f.dir);
 }
 
@@ -309,6 +331,98 @@ static void test_starts(void **state)
 	run(true, true, 600);
 }
 
+/* ---- while it is compacted ---- */
+
+static struct { size_t left; bool done; } cut;
+
+static void cut_path(char path[80])
+{
+	snprintf(path, 80, "%s/cut", f.root);
+}
+
+static ssize_t cut_at_call(void *arg, enum io_call call, const char *name, int fd, size_t bytes)
+{
+	char to[80];
+	note_syncs(arg, call, name, fd, bytes);
+	if (call == IO_READ || call == IO_STAT || call == IO_MMAP || cut.done || cut.left--)
+		return 0;
+	cut.done = true;
+	cut_path(to);
+	io_set_hook(NULL, NULL);
+	cut_power(to);
+	io_set_hook(cut_at_call, NULL);
+	return 0;
+}
+
+static bool *records_there(const struct cx *c)
+{
+	bool *v = malloc(c->recs * sizeof *v);
+	for (size_t i = 0; i < c->recs; i++)
+		v[i] = c->rec[i].there;
+	return v;
+}
+
+/* The directory of the cut holds what there was before the round, or after, or after some of its groups. */
+static void check_cut(struct cx *c, const bool *least, const bool *most)
+{
+	struct log *l = f.log;
+	char dir[sizeof f.dir], to[80];
+	strcpy(dir, f.dir);
+	cut_path(to);
+	snprintf(f.dir, sizeof f.dir, "%s", to);
+	if (fx_try_open(&f) < 0)
+		fail_msg("after the cut: %s", f.err.text);
+	assert_int_equal(f.log->leo, c->leo);
+	assert_int_equal(log_last_stable(f.log), log_last_stable(l));
+	cx_check_records(&f, c, least, most);
+	cx_check_producers(&f, c);
+	log_free(f.log);
+	f.log = l;
+	strcpy(f.dir, dir);
+}
+
+static void test_compaction(void **state)
+{
+	(void)state;
+	struct cx c;
+	size_t cuts = 0;
+	cx_init(&c);
+	f.sequential = f.compacted = true;
+	f.limits.segment_bytes = 8000;
+	f.limits.interval_bytes = 700;
+	f.pair_offset = f.pair_position = 0;
+	io_set_hook(note_syncs, NULL);
+	fx_open(&f);
+	for (int i = 0; i < 60; i++) {
+		for (size_t k = 10 + below(60); k; k--)
+			cx_something(&f, &c, true);
+		if (below(2))
+			assert_int_equal(log_roll(f.log, &f.err), 0);
+		flush();
+		f.now_ms += below(2) ? 10 : 6000;
+		f.recovery_point = below(2) ? (int64_t)f.log->flushed_offset : 0;
+		bool *most = records_there(&c);
+		cut.left = below(i % 2 ? 150 : 40);
+		cut.done = false;
+		io_set_hook(cut_at_call, NULL);
+		bool cleaned = cx_round(&f, &c);
+		io_set_hook(NULL, NULL);
+		bool *least = records_there(&c);
+		if (cut.done)
+			check_cut(&c, least, most);
+		cuts += cut.done && cleaned;
+		io_set_hook(note_syncs, NULL);
+		if (below(4) == 0)
+			assert_int_equal(log_remove_deleted(f.log, &f.err), 0);
+		free(least);
+		free(most);
+	}
+	io_set_hook(NULL, NULL);
+	cx_check(&f, &c);
+	assert_true(cuts > 15);
+	cx_release(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -316,6 +430,7 @@ int main(void)
 		T(test_plain),
 		T(test_transactions),
 		T(test_starts),
+		T(test_compaction),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

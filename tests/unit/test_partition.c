@@ -135,29 +135,17 @@ static void check_order(struct crowd *c, struct order *o, const char *text, size
 	}
 }
 
-struct sleeper { struct waiter w; pthread_mutex_t lock; pthread_cond_t cond; bool woken; };
-
-static void wake_up(struct waiter *w)
-{
-	struct sleeper *s = (struct sleeper *)w;
-	pthread_mutex_lock(&s->lock);
-	s->woken = true;
-	pthread_cond_signal(&s->cond);
-	pthread_mutex_unlock(&s->lock);
-}
-
 /* Follows the end: waits when there is nothing, and gives up waiting now and then. */
 static void *follow(void *arg)
 {
 	struct crowd *c = arg;
 	struct order o = {0};
 	struct err e = ERR_INIT;
-	struct sleeper s = {.w.wake = wake_up};
+	struct sleeper s;
 	struct log_cursor *cursor = partition_cursor_new(c->p);
 	char *buf = malloc(1 << 16);
 	int64_t at = 0;
-	pthread_mutex_init(&s.lock, NULL);
-	pthread_cond_init(&s.cond, NULL);
+	sleeper_init(&s, c->p);
 	for (size_t round = 0;; round++) {
 		bool last = c->stop; /* before the look: then nothing comes behind it */
 		ssize_t got = partition_read(c->p, cursor, at, buf, 1 + (round * 7919) % 65535, &e);
@@ -199,36 +187,12 @@ static void *follow(void *arg)
 			break;
 		if (c->deleting)
 			continue;
-		s.woken = false;
-		s.w.position = at;
-		if (!partition_wait(c->p, &s.w))
+		sleeper_park(&s, at, 50);
+		if (round % 3 == 0 && delayed_cancel(&s.d)) /* changes its mind */
 			continue;
-		if (round % 3 == 0) { /* changes its mind */
-			if (partition_wait_cancel(c->p, &s.w))
-				continue;
-		}
-		pthread_mutex_lock(&s.lock);
-		struct timespec until;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += 50000000;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
-		while (!s.woken && pthread_cond_timedwait(&s.cond, &s.lock, &until) == 0)
-			;
-		bool woken = s.woken;
-		pthread_mutex_unlock(&s.lock);
-		c->woken += woken;
-		if (!woken && !partition_wait_cancel(c->p, &s.w)) {
-			pthread_mutex_lock(&s.lock);
-			while (!s.woken)
-				pthread_cond_wait(&s.cond, &s.lock);
-			pthread_mutex_unlock(&s.lock);
-		}
+		c->woken += sleeper_wait(&s) == DELAYED_SATISFIED;
 	}
-	pthread_mutex_destroy(&s.lock);
-	pthread_cond_destroy(&s.cond);
+	sleeper_release(&s);
 	partition_cursor_free(cursor);
 	free(buf);
 	return NULL;
@@ -452,23 +416,6 @@ static void *read_until_deleted(void *arg)
 	return NULL;
 }
 
-static void *wait_until_deleted(void *arg)
-{
-	struct crowd *c = arg;
-	struct sleeper s = {.w = {.wake = wake_up, .position = INT64_MAX - 1}};
-	pthread_mutex_init(&s.lock, NULL);
-	pthread_cond_init(&s.cond, NULL);
-	if (partition_wait(c->p, &s.w)) {
-		pthread_mutex_lock(&s.lock);
-		while (!s.woken)
-			pthread_cond_wait(&s.cond, &s.lock);
-		pthread_mutex_unlock(&s.lock);
-	}
-	pthread_mutex_destroy(&s.lock);
-	pthread_cond_destroy(&s.cond);
-	return NULL;
-}
-
 /* Old handles get ERR_DELETED, and never what a new topic of the same name holds; that has nothing of the old one. */
 static void test_delete_in_use(void **state)
 {
@@ -487,7 +434,7 @@ static void test_delete_in_use(void **state)
 		assert_int_equal(pthread_create(&thread[1], NULL, write_until_deleted, &c), 0);
 		assert_int_equal(pthread_create(&thread[2], NULL, read_until_deleted, &c), 0);
 		assert_int_equal(pthread_create(&thread[3], NULL, read_until_deleted, &c), 0);
-		assert_int_equal(pthread_create(&thread[4], NULL, wait_until_deleted, &c), 0);
+		assert_int_equal(pthread_create(&thread[4], NULL, sleep_for_ever, c.p), 0);
 		usleep(3000 * (unsigned)round);
 		struct partition *q = use("t", 1);
 		say(q, "x\n");

@@ -320,6 +320,38 @@ static void test_cache_by_many(void **state)
 	assert_int_equal(segment_cache_open_count(f.cache), 0);
 }
 
+static void use_and_let_go(void *arg, size_t k)
+{
+	struct crowd *c = arg;
+	struct err e = ERR_INIT;
+	for (int i = 0; i < 3000; i++) {
+		struct segment *g = segment_new(f.dir, (int64_t)(k % c->n), 1, true, 1 << 12, f.cache);
+		if (!g || segment_pin(g, &e) < 0)
+			c->errors++;
+		else
+			segment_unpin(g);
+		segment_unref(g); /* the last one, with its files open */
+	}
+}
+
+/* The cache looked for a segment to close, and took one that was just let go of for good: it was freed twice. */
+static void test_let_go_while_the_cache_looks(void **state)
+{
+	(void)state;
+	enum { N = 4 };
+	segment_cache_free(f.cache);
+	f.cache = segment_cache_new(1);
+	for (int i = 0; i < N; i++) {
+		spit(fx_file(&f, i, ".log"), "x", 1);
+		spit(fx_file(&f, i, ".index"), "", 0);
+		spit(fx_file(&f, i, ".timeindex"), "", 0);
+	}
+	struct crowd c = {.n = N};
+	pool_for_each(f.pool, 8, use_and_let_go, &c);
+	assert_int_equal(c.errors, 0);
+	assert_int_equal(segment_cache_open_count(f.cache), 0);
+}
+
 static void test_verified(void **state)
 {
 	(void)state;
@@ -348,6 +380,7 @@ int main(void)
 		T(test_mark_deleted),
 		T(test_cache),
 		T(test_cache_by_many),
+		T(test_let_go_while_the_cache_looks),
 		T(test_verified),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,25 @@ from conftest import ROOT, builds_of
 UNITS = Path(__file__).parent
 
 # What threads share: these run under the thread sanitizer too.
-CONCURRENT = {"timer", "pool", "diag", "counters", "entries", "log", "partition"}
+CONCURRENT = {
+    "broker_conf",
+    "clean",
+    "counters",
+    "delayed",
+    "diag",
+    "entries",
+    "group_model",
+    "idempotence",
+    "log",
+    "net",
+    "net_limits",
+    "partition",
+    "partition_fetch",
+    "pool",
+    "producer_ids",
+    "segment",
+    "timer",
+}
 
 TIMEOUT_S = 240
 

@@ -1,0 +1,297 @@
+/*
+ * Fetch.
+ *
+ *  1. The session says which partitions are wanted (fetch_sessions.h).
+ *  2. They are read in turn, as far as the answer has room: what is found are ranges of segments, which stay in place until they are sent.
+ *  3. With min_bytes, or an error, or a log that has parted, the answer goes out at once; else the call is parked on its partitions until enough has come or the time is over,
+ *     and read again.
+ *
+ * On the network thread, and where a parked one is completed on that of the appender. What has to open files first goes to the pool.
+ */
+#include <string.h>
+
+#include "cluster/api/call.h"
+#include "cluster/api/fetch_sessions.h"
+#include "cluster/delayed.h"
+#include "cluster/partition_fetch.h"
+#include "store/clock.h"
+
+struct found { /* for each partition that is wanted */
+	struct partition *partition; /* referenced; NULL: there is none */
+	struct partition_fetch fetch;
+	int16_t error;
+};
+
+struct fetch {
+	struct delayed delayed;
+	struct delayed_key *key;
+	struct call *call;
+	struct session_fetch session;
+	struct found *found;
+	int64_t min_bytes, max_bytes, bytes;
+	bool failed;                 /* some partition has an error, or a log that has parted: nothing is waited for */
+};
+
+static void *get_memory(void *arg, size_t n)
+{
+	return call_get(arg, n);
+}
+
+static void drop_data(struct fetch *f)
+{
+	for (int32_t i = 0; i < f->session.count; i++)
+		if (f->found[i].partition)
+			partition_fetch_release(f->found[i].partition, &f->found[i].fetch);
+}
+
+static void sent(struct call *c)
+{
+	struct fetch *f = c->op;
+	drop_data(f);
+	for (int32_t i = 0; i < f->session.count; i++)
+		partition_unref(f->found[i].partition);
+}
+
+/* ---- reading ---- */
+
+static bool is_follower(const struct fetch_request *r)
+{
+	return r->replica_id >= 0 || r->replica_state.replica_id >= 0;
+}
+
+/* One partition. false: it would have to wait. */
+static bool read_one(struct fetch *f, int32_t i, int64_t room, bool wait)
+{
+	const struct fetch_request *r = f->call->request;
+	const struct wanted *w = &f->session.wanted[i];
+	struct found *x = &f->found[i];
+	struct err e = ERR_INIT;
+	if (!x->partition)
+		return true;
+	x->fetch = (struct partition_fetch){
+		.offset = w->offset, .max_bytes = (uint32_t)(w->max_bytes < 0 ? 0 : w->max_bytes < room ? w->max_bytes : room), .min_one = f->bytes == 0,
+		.isolation = is_follower(r) ? ISOLATION_NONE : r->isolation_level == 1 ? ISOLATION_COMMITTED : ISOLATION_UNCOMMITTED,
+		.current_epoch = w->current_leader_epoch, .last_fetched_epoch = w->last_fetched_epoch, .wait = wait,
+	};
+	int rc = partition_fetch(x->partition, &x->fetch, &e);
+	if (rc == PARTITION_WOULD_BLOCK)
+		return false;
+	x->error = rc < 0 ? (int16_t)kafka_error_of(rc) : KAFKA_NONE;
+	f->failed |= rc < 0 || x->fetch.diverged;
+	f->bytes += rc < 0 ? 0 : x->fetch.data.bytes;
+	return true;
+}
+
+/* All of them, in turn. false: something would have to wait; nothing is held then. */
+static bool read_all(struct fetch *f, bool wait)
+{
+	f->bytes = 0;
+	f->failed = false;
+	for (int32_t i = 0; i < f->session.count; i++) {
+		int64_t room = f->max_bytes - f->bytes;
+		f->failed |= f->found[i].error && !f->found[i].partition;
+		if (!read_one(f, i, room > 0 ? room : 0, wait)) {
+			drop_data(f);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* ---- answering ---- */
+
+static void describe(struct fetch *f, int32_t i, struct fetch_response_partition *a)
+{
+	const struct fetch_request *r = f->call->request;
+	struct found *x = &f->found[i];
+	const struct partition_fetch *p = &x->fetch;
+	bool known = x->partition && (!x->error || x->error == KAFKA_OFFSET_OUT_OF_RANGE);
+	a->partition_index = f->session.wanted[i].partition;
+	a->error_code = x->error;
+	a->high_watermark = known ? p->ends.high_watermark : -1;
+	a->last_stable_offset = known ? p->ends.last_stable : -1;
+	a->log_start_offset = known ? p->ends.log_start : -1;
+	a->aborted_transactions.n = r->isolation_level == 1 && !x->error ? 0 : -1;
+	if (x->error)
+		return;
+	if (p->diverged) {
+		a->diverging_epoch.epoch = p->diverging_epoch;
+		a->diverging_epoch.end_offset = p->diverging_end;
+		return;
+	}
+	a->records.n = (int32_t)p->data.bytes;
+	a->records.range = p->data.bytes ? (void *)&p->data : NULL;
+	if (a->aborted_transactions.n < 0 || !p->data.abort_count)
+		return;
+	a->aborted_transactions.v = call_array(f->call, &wire_fetch_response_aborted_transaction, (int32_t)p->data.abort_count);
+	for (uint32_t k = 0; a->aborted_transactions.v && k < p->data.abort_count; k++)
+		a->aborted_transactions.v[a->aborted_transactions.n++] =
+			(struct fetch_response_aborted_transaction){.producer_id = p->data.abort[k].producer_id, .first_offset = p->data.abort[k].first_offset};
+}
+
+static bool same_topic(const struct wanted *w, const struct fetch_response_topic *t)
+{
+	return wire_uuid_is_zero(&w->topic_id) ? wire_string_eq(w->topic, t->topic) : !memcmp(&w->topic_id, &t->topic_id, sizeof w->topic_id);
+}
+
+static void answer(struct fetch *f)
+{
+	struct call *c = f->call;
+	struct session_fetch *s = &f->session;
+	struct fetch_response a;
+	wire_init(&wire_fetch_response, &a);
+	a.session_id = s->id;
+	a.responses.v = call_array(c, &wire_fetch_response_topic, s->count);
+	struct fetch_response_partition *p = call_array(c, &wire_fetch_response_partition, s->count);
+	if (!a.responses.v || !p) {
+		session_end(call_sessions(c), s->session);
+		call_close(c, "no memory for a Fetch");
+		return;
+	}
+	for (int32_t i = 0; i < s->count; i++) {
+		struct wanted *w = &s->wanted[i];
+		describe(f, i, p);
+		if (!session_has_news(s, w, p)) {
+			wire_init(&wire_fetch_response_partition, p);
+			continue;
+		}
+		struct fetch_response_topic *t = a.responses.n ? &a.responses.v[a.responses.n - 1] : NULL;
+		if (!t || !same_topic(w, t)) {
+			t = &a.responses.v[a.responses.n++];
+			t->topic = w->topic;
+			t->topic_id = w->topic_id;
+			t->partitions.v = p;
+		}
+		t->partitions.n++;
+		p++;
+	}
+	struct session *session = s->session; /* the names in the answer are its own: it is ended when they are encoded */
+	struct sessions *sessions = call_sessions(c);
+	session_note(sessions, s);
+	call_answer(c, &a);
+	session_end(sessions, session);
+}
+
+static void answer_error(struct call *c, int16_t error)
+{
+	struct fetch_response a;
+	wire_init(&wire_fetch_response, &a);
+	a.error_code = error;
+	call_answer(c, &a);
+}
+
+/* ---- waiting ---- */
+
+static void finish_in_pool(struct call *c)
+{
+	read_all(c->op, true);
+	answer(c->op);
+}
+
+/* What was found is kept for the answer where it is enough. */
+static int64_t missing(struct delayed *d)
+{
+	struct fetch *f = (struct fetch *)d;
+	if (!read_all(f, false))
+		return 0;
+	if (f->failed || f->bytes >= f->min_bytes)
+		return 0;
+	int64_t more = f->min_bytes - f->bytes;
+	drop_data(f);
+	return more;
+}
+
+static void complete(struct delayed *d, enum delayed_verdict how)
+{
+	struct fetch *f = (struct fetch *)d;
+	bool ready = how == DELAYED_SATISFIED ? f->failed || f->bytes >= f->min_bytes : read_all(f, false);
+	if (ready)
+		answer(f);
+	else
+		call_to_pool(f->call, finish_in_pool, false);
+}
+
+static void cancelled(struct net_request *r, enum net_why why)
+{
+	struct call *c = net_room(r);
+	struct fetch *f = c->op;
+	if (why == NET_PEER_DONE || !f)
+		return;
+	if (delayed_cancel(&f->delayed))
+		complete(&f->delayed, DELAYED_CANCELLED);
+}
+
+static void park(struct fetch *f)
+{
+	const struct fetch_request *r = f->call->request;
+	enum delayed_channel channel = is_follower(r) ? DELAYED_END : r->isolation_level == 1 ? DELAYED_STABLE : DELAYED_HIGH;
+	uint32_t n = 0;
+	for (int32_t i = 0; i < f->session.count; i++)
+		if (f->found[i].partition)
+			f->key[n++] = (struct delayed_key){.list = partition_delayed(f->found[i].partition), .channel = channel};
+	f->delayed.key = f->key;
+	f->delayed.key_count = n;
+	f->delayed.missing = missing;
+	f->delayed.complete = complete;
+	delayed_park(&f->delayed, broker_timers(call_broker(f->call)), mono_after_ms(mono_now(), r->max_wait_ms));
+}
+
+/* ---- the beginning ---- */
+
+static void begin(struct fetch *f, bool wait)
+{
+	const struct fetch_request *r = f->call->request;
+	if (!read_all(f, wait)) {
+		call_to_pool(f->call, finish_in_pool, false); /* opening takes its time: that was wait enough */
+		return;
+	}
+	if (f->failed || f->bytes >= f->min_bytes || r->max_wait_ms <= 0 || !f->session.count) {
+		answer(f);
+		return;
+	}
+	drop_data(f);
+	park(f);
+}
+
+static bool lay_out(struct call *c, struct fetch *f)
+{
+	int32_t n = f->session.count;
+	f->found = call_get(c, (size_t)n * sizeof *f->found);
+	f->key = call_get(c, (size_t)n * sizeof *f->key);
+	if (!f->found || !f->key)
+		return false;
+	for (int32_t i = 0; i < n; i++) {
+		const struct wanted *w = &f->session.wanted[i];
+		f->found[i].partition = call_partition(c, w->topic, c->version >= 13 ? &w->topic_id : NULL, w->partition, &f->found[i].error);
+	}
+	return true;
+}
+
+void handle_fetch(struct call *c)
+{
+	const struct fetch_request *r = c->request;
+	struct fetch *f = call_get(c, sizeof *f);
+	if (!f) {
+		call_close(c, "no memory for a Fetch");
+		return;
+	}
+	f->call = c;
+	int64_t limit = conf_int(call_conf(c), "fetch.max.bytes");
+	f->max_bytes = r->max_bytes < limit ? r->max_bytes : limit;
+	f->min_bytes = r->min_bytes < f->max_bytes ? r->min_bytes : f->max_bytes;
+	int16_t error = session_begin(call_sessions(c), &f->session, r, c->version, mono_now().ns / 1000000, get_memory, c);
+	if (error) {
+		answer_error(c, error);
+		return;
+	}
+	if (!lay_out(c, f)) {
+		session_end(call_sessions(c), f->session.session);
+		call_close(c, "no memory for a Fetch");
+		return;
+	}
+	delayed_init(&f->delayed);
+	c->op = f;
+	c->sent = sent;
+	c->r->cancel = cancelled;
+	begin(f, false);
+}

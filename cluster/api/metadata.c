@@ -1,0 +1,338 @@
+/* Metadata, DescribeCluster, DescribeTopicPartitions: who is there, which topics, who leads what. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/api/call.h"
+#include "store/diag.h"
+#include "store/dirs.h"
+
+/* What may be done to it, as a bit for each operation of Kafka's AclOperation: everything, where there are no ACLs. */
+enum { TOPIC_OPERATIONS = 3576, CLUSTER_OPERATIONS = 8096 };
+
+struct topic_refs { struct topic **v; size_t n, cap; bool failed; };
+
+static bool add_ref(void *arg, struct topic *t)
+{
+	struct topic_refs *l = arg;
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 64;
+		struct topic **v = realloc(l->v, cap * sizeof *v);
+		if (!v) {
+			l->failed = true;
+			return false;
+		}
+		l->v = v;
+		l->cap = cap;
+	}
+	topic_ref(t);
+	l->v[l->n++] = t;
+	return true;
+}
+
+static void drop_refs(struct topic_refs *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		topic_unref(l->v[i]);
+	free(l->v);
+}
+
+static struct wire_string text_copy(struct call *c, const char *s)
+{
+	char *text = call_text(c, wire_string(s));
+	return text ? wire_string(text) : (struct wire_string){"", 0};
+}
+
+static int32_t *one_broker(struct call *c, int32_t id)
+{
+	int32_t *v = call_get(c, sizeof *v);
+	if (v)
+		*v = id;
+	return v;
+}
+
+/* ---- Metadata ---- */
+
+/* false: no memory. */
+static bool describe_topic(struct call *c, struct topic *t, struct metadata_response_topic *a)
+{
+	const struct metadata_request *r = c->request;
+	int32_t n = topic_partition_count(t), id = broker_id(call_broker(c));
+	int32_t *replica = one_broker(c, id);
+	a->name = text_copy(c, topic_name(t));
+	a->topic_id = topic_wire_id(t);
+	a->is_internal = topic_is_internal(t);
+	if (r->include_topic_authorized_operations)
+		a->topic_authorized_operations = TOPIC_OPERATIONS;
+	a->partitions.v = call_array(c, &wire_metadata_response_partition, n);
+	if (!a->partitions.v || !replica)
+		return false;
+	a->partitions.n = n;
+	for (int32_t i = 0; i < n; i++) {
+		struct metadata_response_partition *p = &a->partitions.v[i];
+		struct partition *of = topic_partition(t, i);
+		struct partition_standing s;
+		partition_standing(of, &s);
+		partition_unref(of);
+		p->partition_index = i;
+		p->leader_id = s.online ? s.leader : -1;
+		p->leader_epoch = s.leader_epoch;
+		p->error_code = s.online ? KAFKA_NONE : KAFKA_LEADER_NOT_AVAILABLE;
+		p->replica_nodes.v = p->isr_nodes.v = replica;
+		p->replica_nodes.n = p->isr_nodes.n = 1;
+		p->offline_replicas.v = replica;
+		p->offline_replicas.n = !s.online;
+	}
+	return true;
+}
+
+/* The topic that was asked for; made, where that is wanted, which may block: then `make`. Kafka's code. */
+static int16_t find_or_make(struct call *c, const struct metadata_request_topic *asked, bool make, struct topic **t)
+{
+	const struct metadata_request *r = c->request;
+	struct err e = ERR_INIT;
+	int16_t error = KAFKA_NONE;
+	*t = call_topic(c, asked->name, &asked->topic_id, &error);
+	if (*t || error != KAFKA_UNKNOWN_TOPIC_OR_PARTITION || !wire_uuid_is_zero(&asked->topic_id))
+		return error;
+	char *name = call_text(c, asked->name);
+	if (!name || strlen(name) != (size_t)(asked->name.n > 0 ? asked->name.n : 0) || topic_name_check(name, &e) < 0)
+		return KAFKA_INVALID_TOPIC_EXCEPTION;
+	if (!make || !r->allow_auto_topic_creation)
+		return KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
+	int rc = topics_create(call_broker(c), name, 0, NULL, t, &e);
+	if (rc == ERR_EXISTS && (*t = topics_find(call_broker(c), name)))
+		return KAFKA_NONE;
+	if (rc == 0)
+		diag_info("topic %s was made for a client that asked for it", name);
+	return rc < 0 ? (int16_t)(rc == ERR_NAME ? KAFKA_INVALID_TOPIC_EXCEPTION : kafka_error_of(rc)) : KAFKA_NONE;
+}
+
+static bool describe_brokers(struct call *c, struct metadata_response *a)
+{
+	a->brokers.v = call_array(c, &wire_metadata_response_broker, 1);
+	if (!a->brokers.v || !call_place(c, &a->brokers.v->host, &a->brokers.v->port))
+		return false;
+	a->brokers.n = 1;
+	a->brokers.v->node_id = a->controller_id = broker_id(call_broker(c));
+	a->cluster_id = wire_string(broker_cluster_id(call_broker(c)));
+	return true;
+}
+
+static bool describe_all(struct call *c, struct metadata_response *a)
+{
+	struct topic_refs all = {0};
+	topics_list(call_broker(c), NULL, add_ref, &all);
+	bool good = !all.failed && (a->topics.v = call_array(c, &wire_metadata_response_topic, (int32_t)all.n));
+	for (size_t i = 0; good && i < all.n; i++)
+		good = describe_topic(c, all.v[i], &a->topics.v[i]);
+	a->topics.n = (int32_t)all.n;
+	drop_refs(&all);
+	return good;
+}
+
+static bool describe_asked(struct call *c, struct metadata_response *a, bool make)
+{
+	const struct metadata_request *r = c->request;
+	a->topics.v = call_array(c, &wire_metadata_response_topic, r->topics.n);
+	if (!a->topics.v)
+		return false;
+	for (int32_t i = 0; i < r->topics.n; i++) {
+		const struct metadata_request_topic *asked = &r->topics.v[i];
+		struct metadata_response_topic *t = &a->topics.v[i];
+		struct topic *topic;
+		t->error_code = find_or_make(c, asked, make, &topic);
+		t->topic_id = asked->topic_id;
+		t->name = asked->name;
+		if (asked->name.n < 0 && c->version < 12)
+			t->name = (struct wire_string){"", 0};
+		bool good = !topic || describe_topic(c, topic, t);
+		topic_unref(topic);
+		if (!good)
+			return false;
+	}
+	a->topics.n = r->topics.n;
+	return true;
+}
+
+static void answer_metadata(struct call *c, bool make)
+{
+	const struct metadata_request *r = c->request;
+	struct metadata_response a;
+	wire_init(&wire_metadata_response, &a);
+	bool all = r->topics.n < 0 || (c->version == 0 && r->topics.n == 0);
+	if (r->include_cluster_authorized_operations)
+		a.cluster_authorized_operations = CLUSTER_OPERATIONS;
+	if (!describe_brokers(c, &a) || !(all ? describe_all(c, &a) : describe_asked(c, &a, make)))
+		call_close(c, "no memory for metadata");
+	else
+		call_answer(c, &a);
+}
+
+static void make_and_answer(struct call *c)
+{
+	answer_metadata(c, true);
+}
+
+static bool something_is_missing(struct call *c)
+{
+	const struct metadata_request *r = c->request;
+	int16_t error;
+	for (int32_t i = 0; i < r->topics.n; i++) {
+		struct topic *t = call_topic(c, r->topics.v[i].name, &r->topics.v[i].topic_id, &error);
+		topic_unref(t);
+		if (!t)
+			return true;
+	}
+	return false;
+}
+
+void handle_metadata(struct call *c)
+{
+	const struct metadata_request *r = c->request;
+	if (r->allow_auto_topic_creation && conf_bool(call_conf(c), "auto.create.topics.enable") && something_is_missing(c))
+		call_to_pool(c, make_and_answer, true);
+	else
+		answer_metadata(c, false);
+}
+
+/* ---- DescribeCluster (KIP-700) ---- */
+
+void handle_describe_cluster(struct call *c)
+{
+	const struct describe_cluster_request *r = c->request;
+	struct describe_cluster_response a;
+	enum { BROKERS = 1, CONTROLLERS = 2 };
+	wire_init(&wire_describe_cluster_response, &a);
+	a.cluster_id = wire_string(broker_cluster_id(call_broker(c)));
+	a.endpoint_type = r->endpoint_type;
+	if (r->endpoint_type != BROKERS) {
+		a.error_code = r->endpoint_type == CONTROLLERS ? KAFKA_MISMATCHED_ENDPOINT_TYPE : KAFKA_UNSUPPORTED_ENDPOINT_TYPE;
+		a.error_message = wire_string(r->endpoint_type == CONTROLLERS ? "The request was sent to an endpoint of the wrong type: this one serves brokers."
+									      : "There is no such type of endpoint.");
+		call_answer(c, &a);
+		return;
+	}
+	a.brokers.v = call_array(c, &wire_describe_cluster_response_broker, 1);
+	if (!a.brokers.v || !call_place(c, &a.brokers.v->host, &a.brokers.v->port)) {
+		call_close(c, "no memory");
+		return;
+	}
+	a.brokers.n = 1;
+	a.brokers.v->broker_id = a.controller_id = broker_id(call_broker(c));
+	if (r->include_cluster_authorized_operations)
+		a.cluster_authorized_operations = CLUSTER_OPERATIONS;
+	call_answer(c, &a);
+}
+
+/* ---- DescribeTopicPartitions (KIP-966): pages of at most so many partitions, topics in the order of their names ---- */
+
+enum { PARTITIONS_MAX = 2000 }; /* max.request.partition.size.limit */
+
+struct page { struct describe_topic_partitions_response a; int32_t left; };
+
+static bool add_partition(struct call *c, struct topic *t, int32_t i, int32_t *replica, struct describe_topic_partitions_response_partition *a)
+{
+	struct partition *p = topic_partition(t, i);
+	struct partition_standing s;
+	if (!p)
+		return false;
+	partition_standing(p, &s);
+	partition_unref(p);
+	a->partition_index = i;
+	a->leader_id = s.online ? s.leader : -1;
+	a->leader_epoch = s.leader_epoch;
+	a->error_code = s.online ? KAFKA_NONE : KAFKA_LEADER_NOT_AVAILABLE;
+	a->replica_nodes.v = a->isr_nodes.v = a->offline_replicas.v = replica;
+	a->replica_nodes.n = a->isr_nodes.n = 1;
+	a->offline_replicas.n = !s.online;
+	a->eligible_leader_replicas.n = a->last_known_elr.n = 0; /* Java clients fail on null */
+	*replica = broker_id(call_broker(c));
+	return true;
+}
+
+/* The partitions of t from `first` on, as many as there is room for. false: no memory. */
+static bool add_to_page(struct call *c, struct page *page, struct topic *t, int32_t first)
+{
+	struct describe_topic_partitions_response_topic *a = &page->a.topics.v[page->a.topics.n++];
+	int32_t n = topic_partition_count(t) - first, *replica = one_broker(c, 0);
+	a->name = text_copy(c, topic_name(t));
+	a->topic_id = topic_wire_id(t);
+	a->is_internal = topic_is_internal(t);
+	a->topic_authorized_operations = TOPIC_OPERATIONS;
+	bool more = n > page->left;
+	n = n < 0 ? 0 : more ? page->left : n;
+	a->partitions.v = call_array(c, &wire_describe_topic_partitions_response_partition, n);
+	if (!a->partitions.v || !replica)
+		return false;
+	while (a->partitions.n < n && add_partition(c, t, first + a->partitions.n, replica, &a->partitions.v[a->partitions.n]))
+		a->partitions.n++;
+	page->left -= a->partitions.n;
+	if (more) {
+		struct describe_topic_partitions_response_next_cursor *next = call_get(c, sizeof *next);
+		if (!next)
+			return false;
+		next->topic_name = a->name;
+		next->partition_index = first + a->partitions.n;
+		page->a.next_cursor = next;
+	}
+	return true;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	const struct wire_string *x = a, *y = b;
+	int32_t n = x->n < y->n ? x->n : y->n;
+	int order = n > 0 ? memcmp(x->s, y->s, (size_t)n) : 0;
+	return order ? order : (x->n > y->n) - (x->n < y->n);
+}
+
+/* The names asked for, or all; sorted, each once. */
+static struct wire_string *names_in_order(struct call *c, int32_t *count)
+{
+	const struct describe_topic_partitions_request *r = c->request;
+	struct topic_refs all = {0};
+	if (!r->topics.n)
+		topics_list(call_broker(c), NULL, add_ref, &all);
+	int32_t n = r->topics.n ? r->topics.n : (int32_t)all.n, kept = 0;
+	struct wire_string *names = all.failed ? NULL : call_get(c, ((size_t)n + 1) * sizeof *names);
+	for (int32_t i = 0; names && i < n; i++)
+		names[i] = r->topics.n ? r->topics.v[i].name : text_copy(c, topic_name(all.v[i]));
+	drop_refs(&all);
+	if (!names)
+		return NULL;
+	qsort(names, (size_t)n, sizeof *names, by_bytes);
+	for (int32_t i = 0; i < n; i++)
+		if (!kept || !wire_string_eq(names[kept - 1], names[i]))
+			names[kept++] = names[i];
+	*count = kept;
+	return names;
+}
+
+void handle_describe_topic_partitions(struct call *c)
+{
+	const struct describe_topic_partitions_request *r = c->request;
+	struct page page = {.left = r->response_partition_limit < PARTITIONS_MAX ? r->response_partition_limit : PARTITIONS_MAX};
+	int32_t n = 0;
+	wire_init(&wire_describe_topic_partitions_response, &page.a);
+	struct wire_string *names = names_in_order(c, &n);
+	bool good = names && (page.a.topics.v = call_array(c, &wire_describe_topic_partitions_response_topic, n));
+	for (int32_t i = 0; good && i < n && !page.a.next_cursor; i++) {
+		int16_t error = KAFKA_NONE;
+		int order = r->cursor ? by_bytes(&names[i], &r->cursor->topic_name) : 1;
+		if (order < 0)
+			continue;
+		struct topic *t = call_topic(c, names[i], NULL, &error);
+		if (t) {
+			good = add_to_page(c, &page, t, order == 0 ? r->cursor->partition_index : 0);
+			topic_unref(t);
+		} else if (r->topics.n) {
+			struct describe_topic_partitions_response_topic *a = &page.a.topics.v[page.a.topics.n++];
+			a->error_code = error;
+			a->name = names[i];
+		}
+	}
+	if (good)
+		call_answer(c, &page.a);
+	else
+		call_close(c, "no memory for metadata");
+}

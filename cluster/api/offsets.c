@@ -1,0 +1,97 @@
+/* ListOffsets and OffsetForLeaderEpoch. In the pool: they read the disk. */
+#include "cluster/api/call.h"
+#include "cluster/partition_fetch.h"
+
+static bool list_partition(struct call *c, struct wire_string topic, const struct list_offsets_request_partition *asked, struct list_offsets_response_partition *a)
+{
+	const struct list_offsets_request *r = c->request;
+	struct err e = ERR_INIT;
+	struct log_offset found;
+	a->partition_index = asked->partition_index;
+	struct partition *p = call_partition(c, topic, NULL, asked->partition_index, &a->error_code);
+	if (!p)
+		return true;
+	/* times that are no times came one by one: whoever speaks an older version does not know them */
+	int least = c->version >= 9 ? OFFSET_LATEST_TIERED : c->version >= 8 ? OFFSET_EARLIEST_LOCAL : c->version >= 7 ? OFFSET_MAX_TIMESTAMP : OFFSET_EARLIEST;
+	int rc = asked->timestamp < least ? ERR_UNSUPPORTED
+					  : partition_list_offset(p, asked->timestamp, r->replica_id >= 0 ? ISOLATION_NONE : r->isolation_level == 1 ? ISOLATION_COMMITTED : ISOLATION_UNCOMMITTED,
+								  asked->current_leader_epoch, true, &found, &e);
+	partition_unref(p);
+	a->error_code = (int16_t)kafka_error_of(rc);
+	if (rc == 0) {
+		a->timestamp = found.timestamp_ms;
+		a->offset = found.offset;
+		if (c->version >= 4)
+			a->leader_epoch = found.leader_epoch;
+	}
+	return true;
+}
+
+/* Kafka refuses a partition that is asked for twice, as it could not answer both. */
+static bool is_twice(const struct list_offsets_request *r, int32_t t, int32_t k)
+{
+	for (int32_t u = 0; u <= t; u++)
+		for (int32_t j = 0; j < r->topics.v[u].partitions.n && (u < t || j < k); j++)
+			if (r->topics.v[u].partitions.v[j].partition_index == r->topics.v[t].partitions.v[k].partition_index && wire_string_eq(r->topics.v[u].name, r->topics.v[t].name))
+				return true;
+	return false;
+}
+
+void handle_list_offsets(struct call *c)
+{
+	const struct list_offsets_request *r = c->request;
+	struct list_offsets_response a;
+	wire_init(&wire_list_offsets_response, &a);
+	bool good = (a.topics.v = call_array(c, &wire_list_offsets_response_topic, r->topics.n));
+	for (int32_t t = 0; good && t < r->topics.n; t++) {
+		struct list_offsets_response_topic *topic = &a.topics.v[t];
+		topic->name = r->topics.v[t].name;
+		topic->partitions.n = r->topics.v[t].partitions.n;
+		good = (topic->partitions.v = call_array(c, &wire_list_offsets_response_partition, topic->partitions.n));
+		for (int32_t k = 0; good && k < topic->partitions.n; k++) {
+			if (r->topics.n < 64 && is_twice(r, t, k)) {
+				topic->partitions.v[k].partition_index = r->topics.v[t].partitions.v[k].partition_index;
+				topic->partitions.v[k].error_code = KAFKA_INVALID_REQUEST;
+			} else
+				good = list_partition(c, topic->name, &r->topics.v[t].partitions.v[k], &topic->partitions.v[k]);
+		}
+	}
+	a.topics.n = r->topics.n;
+	if (good)
+		call_answer(c, &a);
+	else
+		call_close(c, "no memory");
+}
+
+static void end_of_epoch(struct call *c, struct wire_string topic, const struct offset_for_leader_epoch_request_partition *asked, struct offset_for_leader_epoch_response_partition *a)
+{
+	struct err e = ERR_INIT;
+	a->partition = asked->partition;
+	struct partition *p = call_partition(c, topic, NULL, asked->partition, &a->error_code);
+	if (!p)
+		return;
+	int rc = partition_epoch_end(p, asked->current_leader_epoch, asked->leader_epoch, true, &a->leader_epoch, &a->end_offset, &e);
+	partition_unref(p);
+	a->error_code = (int16_t)kafka_error_of(rc);
+}
+
+void handle_offset_for_leader_epoch(struct call *c)
+{
+	const struct offset_for_leader_epoch_request *r = c->request;
+	struct offset_for_leader_epoch_response a;
+	wire_init(&wire_offset_for_leader_epoch_response, &a);
+	bool good = (a.topics.v = call_array(c, &wire_offset_for_leader_epoch_response_topic, r->topics.n));
+	for (int32_t t = 0; good && t < r->topics.n; t++) {
+		struct offset_for_leader_epoch_response_topic *topic = &a.topics.v[t];
+		topic->topic = r->topics.v[t].topic;
+		topic->partitions.n = r->topics.v[t].partitions.n;
+		good = (topic->partitions.v = call_array(c, &wire_offset_for_leader_epoch_response_partition, topic->partitions.n));
+		for (int32_t k = 0; good && k < topic->partitions.n; k++)
+			end_of_epoch(c, topic->topic, &r->topics.v[t].partitions.v[k], &topic->partitions.v[k]);
+	}
+	a.topics.n = r->topics.n;
+	if (good)
+		call_answer(c, &a);
+	else
+		call_close(c, "no memory");
+}

@@ -1,0 +1,32 @@
+/*
+ * server: the broker's face to Kafka's clients: joins the reactor (cluster/net), the messages (cluster/wire), the partitions and the groups.
+ *
+ * thread: open, run, stop and close by one thread.
+ */
+#ifndef CLUSTER_API_SERVER_H
+#define CLUSTER_API_SERVER_H
+
+#include "cluster/broker.h"
+#include "cluster/net/settings.h"
+
+struct server;
+
+extern const struct conf_property server_properties[];
+
+/* Whether the properties ask for one: listeners is set. */
+bool server_is_wanted(const struct conf *c);
+
+/* Binds the listeners of the broker's conf, whose schema has net_properties, server_properties and group_properties; clients can connect from now on, and wait.
+ * ERR_INVALID, ERR_BUSY (address in use), ERR_DENIED, ERR_LIMIT, ERR_NO_MEMORY, ERR_IO. */
+int server_open(struct server **out, struct broker *b, struct err *e);
+
+/* Serves from now on. */
+int server_run(struct server *s, struct err *e);
+
+/* Where listener `i` is bound, the port as given by the system if 0 was asked for. false: there is no such listener. */
+bool server_address(const struct server *s, unsigned i, struct net_address *out);
+
+/* Accepts no more, answers what was taken, for wait_ms at most, and frees all. Before broker_close. NULL is fine. */
+void server_close(struct server *s, int wait_ms);
+
+#endif

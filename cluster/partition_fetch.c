@@ -1,0 +1,191 @@
+#include "cluster/partition_fetch.h"
+
+#include <inttypes.h>
+
+#include "cluster/model.h"
+#include "store/counters.h"
+
+static COUNTER(fetches_total, "spoolfs_fetches_total", "lookups for Fetch");
+static COUNTER(fetch_bytes_total, "spoolfs_fetch_bytes_total", "bytes of log that fetches were given");
+
+/* 0: acquired; PARTITION_WOULD_BLOCK. An error that is known without opening anything is told at once. */
+static int acquire(struct partition *p, bool wait, struct err *e)
+{
+	if (partition_try_acquire(p))
+		return 0;
+	if (p->topic->deleted)
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	if (p->dir && p->dir->offline)
+		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
+	return wait ? partition_acquire(p, e) : PARTITION_WOULD_BLOCK;
+}
+
+int partition_check_epoch(struct partition *p, int32_t current_epoch, struct err *e)
+{
+	int32_t ours = p->leader_epoch;
+	if (current_epoch < 0 || current_epoch == ours)
+		return 0;
+	if (current_epoch < ours)
+		return err_set(e, ERR_FENCED_EPOCH, "%s-%" PRId32 ": leader epoch %" PRId32 " is over, it is %" PRId32 " now", p->topic->name, p->index, current_epoch, ours);
+	return err_set(e, ERR_UNKNOWN_EPOCH, "%s-%" PRId32 ": leader epoch %" PRId32 " is not known here, it is %" PRId32, p->topic->name, p->index, current_epoch, ours);
+}
+
+static int acquire_in_epoch(struct partition *p, int32_t current_epoch, bool wait, struct err *e)
+{
+	int rc = acquire(p, wait, e);
+	if (rc == 0 && (rc = partition_check_epoch(p, current_epoch, e)) < 0)
+		partition_release(p);
+	return rc;
+}
+
+static int64_t end_by(const struct partition_ends *x, enum isolation isolation)
+{
+	return isolation == ISOLATION_COMMITTED ? x->last_stable : isolation == ISOLATION_UNCOMMITTED ? x->high_watermark : x->log_end;
+}
+
+/* ---- fetching ---- */
+
+/* KIP-595: whether what the client has before its offset is what this log has. */
+static int check_diverging(struct partition *p, struct partition_fetch *f, struct err *e)
+{
+	int32_t epoch;
+	int64_t end;
+	f->diverged = false;
+	if (f->last_fetched_epoch < 0)
+		return 0;
+	log_epoch_end(p->log, p->leader_epoch, f->last_fetched_epoch, &epoch, &end);
+	if (epoch < 0 || end < 0)
+		return err_set(e, ERR_OUT_OF_RANGE, "%s-%" PRId32 ": where epoch %" PRId32 " ended is not known here", p->topic->name, p->index, f->last_fetched_epoch);
+	if (f->offset < f->ends.log_start)
+		return 0; /* out of range, whatever the epoch */
+	f->diverged = epoch < f->last_fetched_epoch || end < f->offset;
+	f->diverging_epoch = epoch;
+	f->diverging_end = end;
+	return 0;
+}
+
+static int fetch(struct partition *p, struct partition_fetch *f, struct err *e)
+{
+	partition_take_ends(p, &f->ends);
+	int rc = check_diverging(p, f, e);
+	if (rc < 0 || f->diverged)
+		return rc;
+	if (f->offset < f->ends.log_start || f->offset > f->ends.log_end)
+		return err_set(e, ERR_OUT_OF_RANGE, "%s-%" PRId32 ": offset %" PRId64 " is not within %" PRId64 " and %" PRId64, p->topic->name, p->index, f->offset,
+			       f->ends.log_start, f->ends.log_end);
+	f->data.offset = f->offset;
+	f->data.bound = end_by(&f->ends, f->isolation);
+	f->data.max_bytes = f->max_bytes;
+	f->data.min_one = f->min_one;
+	f->data.aborted = f->isolation == ISOLATION_COMMITTED;
+	f->data.wait = f->wait;
+	rc = log_fetch(p->log, &f->data, e);
+	if (rc == 0 && p->topic->deleted) { /* meanwhile: its files may have been those of a new topic of the same name */
+		log_fetch_release(&f->data);
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	}
+	if (rc == ERR_OUT_OF_RANGE)
+		partition_take_ends(p, &f->ends);
+	return rc;
+}
+
+int partition_fetch(struct partition *p, struct partition_fetch *f, struct err *e)
+{
+	f->data = (struct log_fetch){0};
+	f->held = f->diverged = false;
+	int rc = acquire_in_epoch(p, f->current_epoch, f->wait, e);
+	if (rc)
+		return rc;
+	rc = fetch(p, f, e);
+	f->held = rc == 0 && f->data.range_count;
+	if (!f->held)
+		partition_release(p);
+	counter_add(&fetches_total, 1);
+	counter_add(&fetch_bytes_total, f->data.bytes);
+	return rc;
+}
+
+void partition_fetch_release(struct partition *p, struct partition_fetch *f)
+{
+	log_fetch_release(&f->data);
+	if (f->held)
+		partition_release(p);
+	f->held = false;
+}
+
+/* ---- epochs, offsets, records ---- */
+
+int partition_epoch_end(struct partition *p, int32_t current_epoch, int32_t epoch, bool wait, int32_t *found_epoch, int64_t *end_offset, struct err *e)
+{
+	int rc = acquire_in_epoch(p, current_epoch, wait, e);
+	if (rc)
+		return rc;
+	log_epoch_end(p->log, p->leader_epoch, epoch, found_epoch, end_offset);
+	partition_release(p);
+	return 0;
+}
+
+/* p is acquired. */
+static int list_offset(struct partition *p, int64_t timestamp_ms, int64_t end, struct log_offset *found, struct err *e)
+{
+	int rc = 0;
+	switch (timestamp_ms) {
+	case OFFSET_LATEST:
+		*found = (struct log_offset){end, -1, p->leader_epoch};
+		return 0;
+	case OFFSET_EARLIEST:
+	case OFFSET_EARLIEST_LOCAL:
+		log_offset_of_start(p->log, p->leader_epoch, found);
+		return 0;
+	case OFFSET_LATEST_TIERED:
+		*found = (struct log_offset){-1, -1, -1};
+		return 0;
+	case OFFSET_MAX_TIMESTAMP:
+		rc = log_offset_of_max_time(p->log, found, e);
+		break;
+	default:
+		rc = log_offset_of_time(p->log, timestamp_ms, found, e);
+	}
+	if (rc == 0 && found->offset >= end)
+		*found = (struct log_offset){-1, -1, -1};
+	return rc;
+}
+
+int partition_list_offset(struct partition *p, int64_t timestamp_ms, enum isolation isolation, int32_t current_epoch, bool wait, struct log_offset *found, struct err *e)
+{
+	struct partition_ends ends;
+	if (timestamp_ms < OFFSET_LATEST_TIERED)
+		return err_set(e, ERR_UNSUPPORTED, "%" PRId64 " stands for no offset", timestamp_ms);
+	bool searches = timestamp_ms >= 0 || timestamp_ms == OFFSET_MAX_TIMESTAMP;
+	int rc = acquire_in_epoch(p, current_epoch, wait, e);
+	if (rc)
+		return rc;
+	partition_take_ends(p, &ends);
+	rc = searches && !wait ? PARTITION_WOULD_BLOCK : list_offset(p, timestamp_ms, end_by(&ends, isolation), found, e);
+	if (rc == 0 && p->topic->deleted)
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	partition_release(p);
+	return rc;
+}
+
+int partition_scan_records(struct partition *p, int64_t from, int64_t to, log_record_fn fn, void *arg, int64_t *end, struct err *e)
+{
+	struct partition_ends ends;
+	int rc = acquire(p, true, e);
+	if (rc < 0)
+		return rc;
+	/* What is compacted meanwhile is gone because there is something newer, maybe behind the high watermark as it was: so that is read too, until there is no more. */
+	for (partition_take_ends(p, &ends); rc == 0; partition_take_ends(p, &ends)) {
+		int64_t upto = to < 0 || to > ends.high_watermark ? ends.high_watermark : to;
+		if (from >= upto)
+			break;
+		rc = log_scan_records(p->log, from, upto, fn, arg, e);
+		from = upto;
+	}
+	if (rc == 0 && p->topic->deleted)
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	if (end)
+		*end = from;
+	partition_release(p);
+	return rc;
+}

@@ -1,0 +1,36 @@
+#include <argp.h>
+#include <stdlib.h>
+
+#include "fs/commands.h"
+#include "fs/daemon.h"
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	if (key != ARGP_KEY_ARG)
+		return daemon_parse(key, arg, state);
+	argp_error(state, "an agent has no mount point: %s is one too many", arg);
+	return 0;
+}
+
+int cmd_agent(int argc, char **argv)
+{
+	static const struct argp_option options[] = {
+		DAEMON_OPTIONS("Properties", "Serve Kafka's clients there (" DAEMON_LISTEN_DEFAULT ")"),
+		{0},
+	};
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "",
+		.doc = "Serve a message log to Kafka's clients, without a mount. Returns when it is served; SIGTERM ends it."
+		       "\vspoolfs config lists the properties. The manual is spoolfs-agent(1).",
+	};
+	struct daemon_args a;
+	int status = EXIT_FAILURE;
+	if (daemon_args_init(&a, argv[0], argc) == 0) {
+		argp_parse(&argp, argc, argv, 0, NULL, &a);
+		status = daemon_run(&a, EXIT_FAILURE);
+	}
+	daemon_args_release(&a);
+	return status;
+}

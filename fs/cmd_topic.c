@@ -1,0 +1,229 @@
+#include "fs/cmd_topic.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct verb {
+	const char *name;
+	int (*run)(struct remote *r, const struct topic_args *a);
+	int topics_min, topics_max;
+} verbs[] = {
+	{"create", topic_create_run, 1, 1},
+	{"list", topic_list_run, 0, 0},
+	{"describe", topic_describe_run, 0, 1 << 20},
+	{"alter", topic_alter_run, 1, 1},
+	{"delete", topic_delete_run, 1, 1 << 20},
+};
+enum { VERBS = sizeof verbs / sizeof *verbs };
+
+enum { OPT_BOOTSTRAP = 'b', OPT_JSON = 'j', OPT_TIMEOUT = 't', OPT_SETTING = 'o', OPT_PARTITIONS = 'p', OPT_REPLICAS = 'r', OPT_ALL = 'a' };
+
+/* ---- shared ---- */
+
+const char *topic_error_words(int16_t code, struct wire_string said, char text[1000])
+{
+	const char *words = "";
+	if (said.n > 0) {
+		int n = said.n;
+		while (n > 1 && said.s[n - 1] == '.')
+			n--;
+		snprintf(text, 1000, "%.*s (%s)", n > 800 ? 800 : n, said.s, kafka_error_name(code));
+		return text;
+	}
+	switch (code) {
+	case KAFKA_UNKNOWN_TOPIC_OR_PARTITION:
+		words = "there is no such topic";
+		break;
+	case KAFKA_REQUEST_TIMED_OUT:
+		words = "it was not done in time, and may still be";
+		break;
+	case KAFKA_TOPIC_AUTHORIZATION_FAILED:
+	case KAFKA_CLUSTER_AUTHORIZATION_FAILED:
+		words = "the broker does not allow it";
+		break;
+	case KAFKA_LEADER_NOT_AVAILABLE:
+		words = "the partition has no leader";
+		break;
+	default:
+		break;
+	}
+	snprintf(text, 1000, "%s%s%s", words, *words ? ": " : "", kafka_error_name(code));
+	return text;
+}
+
+static int controller_of(struct remote *r, int32_t *id, struct err *e)
+{
+	struct metadata_request q;
+	struct metadata_response a;
+	struct metadata_request_topic none;
+	wire_init(&wire_metadata_request, &q);
+	q.allow_auto_topic_creation = false;
+	q.topics.v = &none;
+	q.topics.n = 0;
+	int rc = remote_call(r, REMOTE_ANY, API_METADATA, &q, &a, e);
+	if (rc == 0 && a.controller_id < 0)
+		rc = err_set(e, ERR_OFFLINE, "the cluster has no controller");
+	if (rc == 0)
+		*id = a.controller_id;
+	return rc;
+}
+
+int topic_controller_call(struct remote *r, int api_key, const void *request, void *response, int16_t (*error_of)(const void *response), struct err *e)
+{
+	int32_t id = REMOTE_ANY;
+	int rc = remote_call(r, REMOTE_ANY, api_key, request, response, e);
+	if (rc < 0 || error_of(response) != KAFKA_NOT_CONTROLLER)
+		return rc;
+	rc = controller_of(r, &id, e);
+	return rc < 0 ? rc : remote_call(r, id, api_key, request, response, e);
+}
+
+bool topic_print_json(json_t *o)
+{
+	bool good = o && json_dumpf(o, stdout, JSON_INDENT(2)) == 0 && printf("\n") > 0;
+	if (!o)
+		topic_say("no memory");
+	json_decref(o);
+	return good;
+}
+
+/* ---- the command line ---- */
+
+static int64_t parse_number(const char *text, int64_t most, const char *what, struct argp_state *state)
+{
+	char *end;
+	errno = 0;
+	long long v = strtoll(text, &end, 10);
+	if (errno || end == text || *end || v < 1 || v > most)
+		argp_error(state, "'%s' is not a number of %s", text, what);
+	return v;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct topic_args *a = state->input;
+	switch (key) {
+	case OPT_BOOTSTRAP:
+		a->bootstrap = arg;
+		return 0;
+	case OPT_JSON:
+		a->json = true;
+		return 0;
+	case OPT_ALL:
+		a->all = true;
+		return 0;
+	case OPT_TIMEOUT:
+		a->timeout_ms = (int)parse_number(arg, 86400, "seconds", state) * 1000;
+		return 0;
+	case OPT_PARTITIONS:
+		a->partitions = (int32_t)parse_number(arg, INT32_MAX, "partitions", state);
+		return 0;
+	case OPT_REPLICAS:
+		a->replication_factor = (int16_t)parse_number(arg, INT16_MAX, "replicas", state);
+		return 0;
+	case OPT_SETTING:
+		if (!strchr(arg, '=') || *arg == '=')
+			argp_error(state, "'%s' is not NAME=VALUE", arg);
+		a->settings[a->setting_count++] = arg;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (!a->verb)
+			a->verb = arg;
+		else
+			a->names[a->count++] = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_usage(state);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* What argp cannot say: which options and how many topics go with which verb. NULL: all is well. */
+static const char *misuse(const struct topic_args *a, const struct verb *v)
+{
+	bool create = !strcmp(v->name, "create"), alter = !strcmp(v->name, "alter"), look = !strcmp(v->name, "list") || !strcmp(v->name, "describe");
+	if (a->count < v->topics_min)
+		return "which topic?";
+	if (a->count > v->topics_max)
+		return v->topics_max ? "one topic at a time" : "it takes no argument";
+	if (a->all && !look)
+		return "--all goes with list and describe";
+	if (a->all && a->count)
+		return "either --all, or some topics";
+	if (a->replication_factor && !create)
+		return "--replication-factor goes with create";
+	if ((a->partitions || a->setting_count) && !create && !alter)
+		return "--partitions and --option go with create and alter";
+	if (alter && !a->partitions && !a->setting_count)
+		return "what is to be altered? --partitions N, or --option NAME=VALUE";
+	for (int i = 0; create && i < a->setting_count; i++)
+		if (!strchr(a->settings[i], '=')[1])
+			return "a property needs a value: --option NAME=VALUE";
+	return NULL;
+}
+
+static int run(const struct topic_args *a)
+{
+	const struct verb *v = NULL;
+	struct remote r;
+	struct err e = ERR_INIT;
+	for (int i = 0; i < VERBS && !v; i++)
+		if (!strcmp(verbs[i].name, a->verb))
+			v = &verbs[i];
+	if (!v) {
+		topic_say("there is no '%s'; there are create, list, describe, alter, delete", a->verb);
+		return EXIT_USAGE;
+	}
+	const char *wrong = misuse(a, v);
+	if (wrong) {
+		topic_say("%s: %s", v->name, wrong);
+		return EXIT_USAGE;
+	}
+	int rc = remote_open(&r, a->bootstrap, a->timeout_ms, &e);
+	if (rc < 0) {
+		topic_say("%s", e.text);
+		return rc == ERR_INVALID ? EXIT_USAGE : EXIT_FAILURE;
+	}
+	int status = v->run(&r, a);
+	remote_release(&r);
+	return command_flush("spoolfs topic") ? status : EXIT_FAILURE;
+}
+
+int cmd_topic(int argc, char **argv)
+{
+	static const struct argp_option options[] = {
+		{NULL, 0, NULL, 0, "Everywhere:", 1},
+		{"bootstrap-server", OPT_BOOTSTRAP, "HOST[:PORT],...", 0, "A broker, spoolfs or Apache Kafka; default localhost:9092", 1},
+		{"json", OPT_JSON, NULL, 0, "Print a JSON array of objects", 1},
+		{"timeout", OPT_TIMEOUT, "SECONDS", 0, "How long to wait for an answer; default 30", 1},
+		{NULL, 0, NULL, 0, "With create and alter:", 2},
+		{"partitions", OPT_PARTITIONS, "N", 0, "How many there are to be: as the broker has it, if not given; never fewer than before", 2},
+		{"option", OPT_SETTING, "NAME=VALUE", 0, "A property of the topic, named as Kafka's; alter: NAME= takes it back; may be repeated", 2},
+		{NULL, 0, NULL, 0, "With create:", 3},
+		{"replication-factor", OPT_REPLICAS, "N", 0, "On how many brokers each partition is kept", 3},
+		{NULL, 0, NULL, 0, "With list and describe:", 4},
+		{"all", OPT_ALL, NULL, 0, "Internal topics too", 4},
+		{0},
+	};
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "create NAME\nlist\ndescribe [NAME...]\nalter NAME\ndelete NAME...",
+		.doc = "Topics, over Kafka's protocol: of spoolfs and of Apache Kafka."
+		       "\vspoolfs config lists the properties of spoolfs' own topics. The manual is spoolfs-topic(1).",
+	};
+	char **room = calloc(2 * (size_t)argc + 2, sizeof *room);
+	struct topic_args a = {.bootstrap = "localhost:9092", .timeout_ms = CLIENT_TIMEOUT_MS, .names = room, .settings = room + argc + 1};
+	int status = EXIT_USAGE;
+	if (!room)
+		topic_say("no memory");
+	else if (!argp_parse(&argp, argc, argv, 0, NULL, &a))
+		status = run(&a);
+	free(room);
+	return status;
+}
