@@ -85,7 +85,7 @@ static bool each_topic(void *arg, struct topic *t)
 
 static void each_partition(struct agent *a, void (*fn)(struct partition *p, void *arg), void *arg)
 {
-	topics_list(a->broker, NULL, each_topic, &(struct each){fn, arg});
+	topics_list(a->broker, each_topic, &(struct each){fn, arg});
 }
 
 static void report(const struct err *why)
@@ -111,9 +111,9 @@ static void retain_one(struct partition *p, void *arg)
 	struct err why = ERR_INIT;
 	(void)arg;
 	int rc = partition_apply_retention(p, wall_now_ms(), &why);
-	if (rc == ERR_IO)
-		broker_dir_failed(p->topic->broker, p->dir, why.text);
-	else if (rc < 0)
+	if (rc < 0)
+		rc = partition_failed(p, rc, &why);
+	if (rc < 0 && rc != ERR_DELETED && rc != ERR_IO)
 		report(&why);
 }
 

@@ -233,7 +233,7 @@ static void state_row(void *arg, const struct partition_row *r)
 		.last_stable = row.last_stable_offset, .recovery_point = row.recovery_point, .log_start = row.start_offset, .pair_offset = row.start_offset,
 		.pair_position = row.start_position, .dir_mtime_ns = row.dir_mtime_ns,
 	};
-	p->shown_epoch = row.leader_epoch < 0 ? 0 : row.leader_epoch;
+	p->leader_epoch = row.leader_epoch < 0 ? 0 : row.leader_epoch;
 	partition_publish_known(p, &row);
 	if (x->our_stop && !looks_untouched(p, r, false)) /* something may be missing: who opens it says so */
 		later(x, p);
@@ -275,7 +275,7 @@ static int load_checkpoints(struct loading *x, struct err *e)
 	x->our_stop = x->d->clean && clean_stop_is_ours(x->d->path);
 	x->d->others = x->d->foreign || (x->d->clean && !x->our_stop);
 	if (!x->d->starts_lost && (x->our_stop || !x->d->clean))
-		topics_list(x->b, NULL, starts_at_zero, x);
+		topics_list(x->b, starts_at_zero, x);
 	snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, x->d->path);
 	rc = partition_state_load(path, &x->same_boot, state_row, x, &why);
 	if (rc == ERR_VERSION)
@@ -376,7 +376,7 @@ static int load(struct broker *b, const struct broker_options *o, struct err *e)
 		}
 	}
 	if (rc == 0)
-		topics_list(b, NULL, load_topic, &x);
+		topics_list(b, load_topic, &x);
 	for (int i = 0; i < b->dir_count && rc == 0; i++) {
 		struct err why = ERR_INIT;
 		if (b->dir[i].foreign && adopt_topic_configs(b->dir[i].path, adopt_config, &x, &why) < 0)
@@ -386,7 +386,7 @@ static int load(struct broker *b, const struct broker_options *o, struct err *e)
 		rc = err_set(e, x.rc, "%s", x.err.text);
 	if (rc == 0) {
 		pool_for_each(b->pool, x.open_count, open_one, &x);
-		topics_list(b, NULL, save_topic, &x);
+		topics_list(b, save_topic, &x);
 		if (x.rc < 0)
 			rc = err_set(e, x.rc, "%s", x.err.text);
 	}
@@ -458,7 +458,7 @@ int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct er
 	if (d->read_only)
 		return 0;
 	init_rows(&r);
-	topics_list(b, NULL, gather, &r);
+	topics_list(b, gather, &r);
 	int rc = producer_ids_settle(b->producer_ids, e); /* all that the rows know of were seen by now */
 	struct checkpoint_rows *rows[] = {&r.recovery, &r.starts, &r.high_watermarks};
 	pthread_mutex_lock(&d->checkpoint_lock);
@@ -475,7 +475,7 @@ int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct er
 	pthread_mutex_unlock(&d->checkpoint_lock);
 	release_rows(&r);
 	if (rc == 0)
-		topics_list(b, NULL, spend_consents, d);
+		topics_list(b, spend_consents, d);
 	return rc;
 }
 
@@ -497,7 +497,7 @@ int broker_write_clean_offsets(struct broker *b, struct log_dir *d, struct err *
 	char path[PATH_MAX];
 	checkpoint_rows_init(&r.starts);
 	pthread_mutex_lock(&d->checkpoint_lock);
-	topics_list(b, NULL, gather_clean, &r);
+	topics_list(b, gather_clean, &r);
 	snprintf(path, sizeof path, "%s/" CLEANER_FILE, d->path);
 	int rc = offset_checkpoint_write(path, &r.starts, e);
 	pthread_mutex_unlock(&d->checkpoint_lock);
@@ -546,7 +546,7 @@ static int write_starts(struct broker *b, struct log_dir *d, struct err *e)
 	struct rows r = {.d = d};
 	char path[PATH_MAX];
 	checkpoint_rows_init(&r.starts);
-	topics_list(b, NULL, gather_start, &r);
+	topics_list(b, gather_start, &r);
 	snprintf(path, sizeof path, "%s/" VIEW_START_FILE, d->path);
 	int rc = view_start_write(path, &r.starts, e);
 	if (rc == ERR_NO_SPACE && give_reserve(d))
@@ -591,7 +591,7 @@ static bool note_starts(void *arg, struct topic *t)
 /* From here on the directory is in use: it is marked as ours, its starts are on disk, and the marker of the last clean stop goes. */
 static int begin_dirs(struct broker *b, struct err *e)
 {
-	topics_list(b, NULL, note_starts, NULL);
+	topics_list(b, note_starts, NULL);
 	int rc = log_dirs_record(b, e);
 	for (int i = 0; i < b->dir_count && rc == 0; i++) {
 		char path[PATH_MAX];
@@ -631,7 +631,7 @@ void broker_dir_failed(struct broker *b, struct log_dir *d, const char *why)
 	if (atomic_exchange(&d->offline, true))
 		return;
 	diag_error("log directory %s is out of service from now on: %s. Its partitions answer EIO; the others go on. Mend the disk, then mount again", d->path, why);
-	topics_list(b, NULL, fail_topic, d);
+	topics_list(b, fail_topic, d);
 }
 
 int broker_offline_dirs(struct broker *b)
@@ -758,7 +758,7 @@ int broker_close(struct broker *b, struct err *e)
 	b->pool = NULL;
 	cleaner_free(b->cleaner);
 	b->cleaner = NULL;
-	topics_list(b, NULL, close_topic, &x);
+	topics_list(b, close_topic, &x);
 	for (int i = 0; i < b->dir_count; i++) {
 		if (b->dir[i].offline) {
 			if (x.rc == 0)

@@ -153,9 +153,9 @@ static void put_defaults(struct broker *b, struct defaults *d)
 	struct defaults *before = b->defaults;
 	b->defaults = d;
 	pthread_mutex_unlock(&b->defaults_lock);
-	topics_list(b, NULL, follow, NULL);
+	topics_list(b, follow, NULL);
 	pthread_mutex_unlock(&b->create_lock);
-	topics_list(b, NULL, follow_policy, NULL); /* may read all of a log */
+	topics_list(b, follow_policy, NULL); /* may read all of a log */
 	defaults_unref(before);
 }
 

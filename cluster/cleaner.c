@@ -150,7 +150,7 @@ static struct partition *choose(struct cleaner *c, struct clean_plan *plan)
 {
 	struct choice x = {.cleaner = c, .now_ms = wall_now_ms()};
 	pthread_mutex_lock(&c->lock);
-	topics_list(c->broker, NULL, choose_one, &x);
+	topics_list(c->broker, choose_one, &x);
 	if (x.p)
 		x.p->clean.busy = true;
 	pthread_mutex_unlock(&c->lock);
@@ -177,18 +177,17 @@ static void let_go(struct slot *s, bool hopeless, int64_t retry_in_ms)
 	partition_unref(p);
 }
 
-static void failed(struct slot *s, const struct err *why)
+static void failed(struct slot *s, struct err *why)
 {
 	static struct diag_limit limit;
 	struct partition *p = s->p;
+	partition_failed(p, why->code, why);
 	bool hopeless = why->code == ERR_CORRUPT || why->code == ERR_TOO_LARGE || why->code == ERR_UNSUPPORTED || why->code == ERR_INVALID;
 	bool passing = why->code == ERR_DELETED || why->code == ERR_OFFLINE || why->code == ERR_INTERRUPTED;
 	if (hopeless)
 		diag_error("%s-%" PRId32 " is not compacted any more, until the next start: %s. The others are", p->topic->name, p->index, why->text);
 	else if (!passing)
 		diag_limited(&limit, 60000, DIAG_WARNING, "%s-%" PRId32 " is compacted later: %s", p->topic->name, p->index, why->text);
-	if (why->code == ERR_IO)
-		broker_dir_failed(p->topic->broker, p->dir, why->text);
 	let_go(s, hopeless, retry_ms(s->cleaner));
 }
 
@@ -207,8 +206,7 @@ static void finished(struct slot *s)
 	counter_add(&rounds_total, 1);
 	if (broker_write_clean_offsets(b, p->dir, &why) < 0) {
 		diag_warning("%s", why.text);
-		if (why.code == ERR_IO)
-			broker_dir_failed(b, p->dir, why.text);
+		partition_failed(p, why.code, &why);
 	}
 	pthread_mutex_lock(&p->log_lock);
 	partition_publish_log(p, 0);

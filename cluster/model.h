@@ -151,12 +151,12 @@ struct partition {
 	bool consent_noted;             /* open_lock: the checkpoint being written knows the log as it was accepted */
 	_Atomic uint32_t users;         /* uses, and LOG_OPEN while a further one needs no open_lock; that bit changes under open_lock */
 	_Atomic int64_t idle_since_ms;  /* when a use ended last */
-	char *why_offline;              /* open_lock; not NULL: it is offline */
+	char *_Atomic why_offline;      /* open_lock; not NULL, from then on: it is offline */
 	bool needs_markers;             /* open_lock, then log_lock: open transactions that nobody will end */
 
 	pthread_mutex_t log_lock;       /* the appender's right: append, truncate, log start, role */
 	int32_t leader;                 /* log_lock */
-	_Atomic int32_t leader_epoch;   /* log_lock */
+	_Atomic int32_t leader_epoch;   /* log_lock; before the log is open: as it was last known */
 	int32_t isr[1];                 /* this broker */
 	_Atomic int64_t high_watermark;
 	_Atomic int64_t retention_due_ms; /* not to be looked at before */
@@ -176,8 +176,6 @@ struct partition {
 	_Atomic bool sequential;        /* of the five: positions count for nothing */
 	_Atomic int64_t high_offset, stable_offset, log_end_offset; /* as of then: high watermark, last stable offset up to that, LEO */
 	_Atomic bool visible_known;
-	_Atomic int32_t shown_epoch;    /* for partition_standing, which takes no lock: the leader epoch, */
-	_Atomic bool shown_offline;     /* and whether why_offline is set */
 
 	struct delayed_list delayed;    /* who waits for something to happen here */
 	int64_t grown_before;           /* log_lock: bytes appended to logs that were open before this one */
@@ -274,6 +272,9 @@ int log_dirs_record(struct broker *b, struct err *e);
 
 /* ---- broker ---- */
 void broker_dir_failed(struct broker *b, struct log_dir *d, const char *why);
+/* What was done to a partition's files failed with rc and e. Its directory is out of service if that was ERR_IO, unless they only went with the topic. Returns rc, or
+ * ERR_DELETED. */
+int partition_failed(struct partition *p, int rc, struct err *e);
 /* Writes the checkpoint files of a directory. clean: and the marker of a clean stop. */
 int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct err *e);
 /* Writes view-start-checkpoint with `p` starting at (offset, position). Durable when it returns. */

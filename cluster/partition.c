@@ -249,7 +249,7 @@ void partition_wake(struct partition *p)
 static void transition(struct partition *p, int32_t leader, int32_t leader_epoch, int32_t only_isr)
 {
 	p->leader = leader;
-	p->leader_epoch = p->shown_epoch = leader_epoch;
+	p->leader_epoch = leader_epoch;
 	p->isr[0] = only_isr;
 	p->high_watermark = p->log->leo;
 }
@@ -257,8 +257,8 @@ static void transition(struct partition *p, int32_t leader, int32_t leader_epoch
 void partition_standing(const struct partition *p, struct partition_standing *s)
 {
 	s->leader = p->topic->broker->id;
-	s->leader_epoch = p->shown_epoch;
-	s->online = p->dir && !p->dir->offline && !p->shown_offline;
+	s->leader_epoch = p->leader_epoch;
+	s->online = p->dir && !p->dir->offline && !p->why_offline;
 }
 
 int partition_describe(struct partition *p, struct partition_state *s, struct err *e)
@@ -365,7 +365,6 @@ static int open_log(struct partition *p, struct err *e)
 	free(path);
 	if (rc == ERR_OFFLINE || rc == ERR_CORRUPT || rc == ERR_UNSUPPORTED) {
 		p->why_offline = strdup(why.text);
-		p->shown_offline = true;
 		diag_error("partition %s is offline: %s", name, why.text);
 		return err_set(e, ERR_OFFLINE, "%s", why.text);
 	}
@@ -581,9 +580,17 @@ void partition_take_offline(struct partition *p, const char *why)
 	pthread_mutex_lock(&p->open_lock);
 	if (!p->why_offline)
 		p->why_offline = strdup(why);
-	p->shown_offline = true;
 	p->users &= ~LOG_OPEN;
 	pthread_mutex_unlock(&p->open_lock);
+}
+
+int partition_failed(struct partition *p, int rc, struct err *e)
+{
+	if (p->topic->deleted) /* before its directories were renamed */
+		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	if (rc == ERR_IO)
+		broker_dir_failed(p->topic->broker, p->dir, e->text);
+	return rc;
 }
 
 /* ---- producers ---- */

@@ -144,9 +144,9 @@ struct group { /* of what is queued, the next that go together; big, so that onl
 	int64_t base[GROUP];
 	size_t sets, done; /* there are so many; the first so many are in the log */
 	bool to_disk, flush;
-	bool unreadable;  /* the disk failed while the view followed */
+	bool unreadable;  /* the disk failed while the view followed: view_err */
 	int rc;
-	struct err err;
+	struct err err, view_err;
 };
 
 /* Takes what is queued, oldest first. false: nothing; the caller is no longer the appender. */
@@ -246,10 +246,11 @@ static void append_group(struct partition *p, struct group *g, const struct limi
 	if (g->done) {
 		if (!p->dirty_since_ms)
 			p->dirty_since_ms = wall_now_ms();
-		struct err why = ERR_INIT;
-		if (advance(p, &why) < 0) {
-			diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, why.text);
-			g->unreadable = why.code == ERR_IO;
+		g->view_err.code = 0;
+		g->view_err.text[0] = 0;
+		if (advance(p, &g->view_err) < 0) {
+			diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, g->view_err.text);
+			g->unreadable = g->view_err.code == ERR_IO;
 		}
 	}
 	g->flush = active_base >= 0 && l->shape->segment[l->shape->segment_count - 1]->base_offset != active_base;
@@ -337,8 +338,10 @@ static void run_appends(struct partition *p)
 			g.a = q.a + from;
 			g.count = q.count - from;
 			write_group(p, &g, &limits);
-			if (g.rc == ERR_IO || g.unreadable)
-				broker_dir_failed(p->topic->broker, p->dir, g.err.text);
+			if (g.rc < 0)
+				g.rc = partition_failed(p, g.rc, &g.err);
+			if (g.unreadable)
+				partition_failed(p, ERR_IO, &g.view_err);
 			from += settle_group(p, &g, &limits);
 			if (g.done)
 				partition_wake(p);
@@ -411,12 +414,11 @@ static void run_flush(struct pool_job *job)
 		int rc = p->topic->deleted ? err_set(&why, ERR_DELETED, "topic %s was deleted", p->topic->name)
 			 : p->dir->offline ? err_set(&why, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path)
 					   : log_flush(p->log, p->log->leo, &why);
-		if (rc < 0)
-			atomic_compare_exchange_strong(&p->dirty_since_ms, &clean, dirty_since_ms);
 		counter_add(&fsyncs_total, 1);
-		if (rc == ERR_IO)
-			broker_dir_failed(b, p->dir, why.text);
-		else if (rc == 0 && wanted)
+		if (rc < 0) {
+			atomic_compare_exchange_strong(&p->dirty_since_ms, &clean, dirty_since_ms);
+			rc = partition_failed(p, rc, &why);
+		} else if (wanted)
 			agent_checkpoint_soon(b->agent); /* a roll, or flush.messages: what is durable now is noted */
 		while (appends) {
 			struct append *a = appends;

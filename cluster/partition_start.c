@@ -14,8 +14,10 @@
  * both only go forward. p is acquired. */
 int partition_delete_before(struct partition *p, int64_t offset, struct err *e)
 {
+	struct err unasked = ERR_INIT;
 	int64_t position;
 	struct log *l = p->log;
+	e = e ? e : &unasked;
 	if (offset <= l->start_offset)
 		return 0;
 	if (offset > p->end_offset)
@@ -25,10 +27,8 @@ int partition_delete_before(struct partition *p, int64_t offset, struct err *e)
 		rc = log_flush(l, offset, e);
 	if (rc == 0)
 		rc = broker_record_start(p->topic->broker, p, offset, position, e);
-	if (rc == ERR_IO)
-		broker_dir_failed(p->topic->broker, p->dir, e ? e->text : "a log start could not be kept");
 	if (rc < 0)
-		return rc;
+		return partition_failed(p, rc, e);
 	pthread_mutex_lock(&p->log_lock);
 	if (p->topic->deleted) /* its directory's name may be a new topic's by now */
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);

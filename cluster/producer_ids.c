@@ -281,7 +281,7 @@ static int search_dirs(struct producer_ids *p, bool *now, struct err *e)
 		if (p->searched[i])
 			continue;
 		x.dir = &p->broker->dir[i];
-		topics_list(p->broker, NULL, search_topic, &x);
+		topics_list(p->broker, search_topic, &x);
 		if (x.rc == 0)
 			x.rc = adopt_txn_greatest_id(x.dir->path, &x.greatest, e);
 		now[i] = true;

@@ -216,27 +216,36 @@ static int by_name(const void *a, const void *b)
 	return strcmp((*(struct topic *const *)a)->name, (*(struct topic *const *)b)->name);
 }
 
-void topics_list(struct broker *b, const char *after, bool (*fn)(void *arg, struct topic *t), void *arg)
+struct topic **topics_take(struct broker *b, size_t *count)
 {
 	size_t n = 0;
 	pthread_rwlock_rdlock(&b->topics_lock);
 	struct topic **list = malloc((HASH_COUNT(b->topics) + 1) * sizeof *list);
 	for (struct topic *t = list ? b->topics : NULL; t; t = t->hh.next) {
-		if (after && strcmp(t->name, after) <= 0)
-			continue;
 		topic_ref(t);
 		list[n++] = t;
 	}
 	pthread_rwlock_unlock(&b->topics_lock);
-	if (!list)
-		return;
-	qsort(list, n, sizeof *list, by_name);
-	bool more = true;
-	for (size_t i = 0; i < n; i++) {
-		more = more && fn(arg, list[i]);
+	if (list)
+		qsort(list, n, sizeof *list, by_name);
+	*count = n;
+	return list;
+}
+
+void topics_drop(struct topic **list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
 		topic_unref(list[i]);
-	}
 	free(list);
+}
+
+void topics_list(struct broker *b, bool (*fn)(void *arg, struct topic *t), void *arg)
+{
+	size_t n;
+	struct topic **list = topics_take(b, &n);
+	for (size_t i = 0; i < n && fn(arg, list[i]); i++)
+		;
+	topics_drop(list, n);
 }
 
 size_t topics_count(struct broker *b)

@@ -44,8 +44,11 @@ struct topic *topics_find_n(struct broker *b, const char *name, size_t n);
 /* One of another name that differs from this only by '.' against '_'. */
 struct topic *topics_find_alike(struct broker *b, const char *name);
 struct topic *topics_find_id(struct broker *b, const uint8_t id[16]);
-/* Calls fn for every topic in name order, without the table's lock held; fn returns false to stop. after: NULL, or only names behind this one. */
-void topics_list(struct broker *b, const char *after, bool (*fn)(void *arg, struct topic *t), void *arg);
+/* All topics in name order, each referenced, for topics_drop. NULL: no memory. */
+struct topic **topics_take(struct broker *b, size_t *count);
+void topics_drop(struct topic **list, size_t count); /* NULL with 0 is fine */
+/* Calls fn for each of them, without the table's lock held; fn returns false to stop. */
+void topics_list(struct broker *b, bool (*fn)(void *arg, struct topic *t), void *arg);
 size_t topics_count(struct broker *b);
 size_t topics_generation(struct broker *b); /* changes whenever a topic comes or goes */
 

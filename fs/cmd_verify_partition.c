@@ -58,12 +58,6 @@ void faults_print(const struct faults *f, const char *path)
 
 enum { BASE_DIGITS = 20 };
 
-static bool has_suffix(const char *name, const char *suffix)
-{
-	size_t n = strlen(name), m = strlen(suffix);
-	return n > m && !strcmp(name + n - m, suffix);
-}
-
 static bool is_known(const char *name)
 {
 	static const char *const names[] = {"leader-epoch-checkpoint", "partition.metadata", TOPIC_FILE, CONSENT_FILE, "quorum-state"};
@@ -93,7 +87,7 @@ static void note_name(struct partition_check *p, const char *name)
 	char path[PATH_MAX];
 	snprintf(path, sizeof path, "%s/%s", p->dir, name);
 	for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
-		if (has_suffix(name, suffixes[i].suffix) && strspn(name, "0123456789") == BASE_DIGITS) {
+		if (name_ends(name, suffixes[i].suffix) && strspn(name, "0123456789") == BASE_DIGITS) {
 			if (suffixes[i].left_over)
 				fault(&p->notes, path, "%s", suffixes[i].left_over);
 			return;

@@ -152,31 +152,24 @@ enum { DOTS = 2 }; /* the first two entries are . and .. */
 
 static void forget_names(struct directory *d)
 {
-	for (size_t i = 0; i < d->count; i++)
-		topic_unref(d->topic[i]);
-	free(d->topic);
+	topics_drop(d->topic, d->count);
 	d->topic = NULL;
-	d->count = d->cap = 0;
-	d->failed = false;
+	d->count = 0;
 }
 
-static bool add_name(void *arg, struct topic *t)
+/* false: no memory. */
+static bool take_names(struct ops *o, struct directory *d)
 {
-	struct directory *d = arg;
-	if (!node_topic_is_listed(t))
-		return true;
-	if (d->count == d->cap) {
-		size_t cap = d->cap ? 2 * d->cap : 16;
-		struct topic **v = realloc(d->topic, cap * sizeof(struct topic *));
-		d->failed = !v;
-		if (!v)
-			return false;
-		d->topic = v;
-		d->cap = cap;
+	size_t n;
+	forget_names(d);
+	d->topic = topics_take(o->broker, &n);
+	for (size_t i = 0; i < n; i++) {
+		if (node_topic_is_listed(d->topic[i]))
+			d->topic[d->count++] = d->topic[i];
+		else
+			topic_unref(d->topic[i]);
 	}
-	topic_ref(t);
-	d->topic[d->count++] = t;
-	return true;
+	return d->topic;
 }
 
 void ops_close_directory(struct ops *o, struct directory *d)
@@ -285,11 +278,8 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struc
 	struct directory *d = directory_of(fi);
 	size_t least = fuse_add_direntry_plus(req, NULL, 0, ".", NULL, 0);
 	struct listing l = {.buf = malloc(size), .size = size, .node = malloc((size / least + 1) * sizeof(struct node *))};
-	if (n->kind == NODE_ROOT && at == 0) {
-		forget_names(d);
-		topics_list(o->broker, NULL, add_name, d);
-	}
-	if (!l.buf || !l.node || d->failed)
+	bool taken = n->kind != NODE_ROOT || at != 0 || take_names(o, d);
+	if (!l.buf || !l.node || !taken)
 		fuse_reply_err(req, ENOMEM);
 	else {
 		list_entries(o, req, n, d, at, &l);

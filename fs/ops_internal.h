@@ -32,8 +32,7 @@ struct handle { /* an open file */
 struct directory { /* an open one; of the root: the names as they were when it was read from the start */
 	struct directory *next, *prev; /* of all that are open */
 	struct topic **topic;       /* owned, each referenced */
-	size_t count, cap;
-	bool failed;                /* no memory for all */
+	size_t count;
 };
 
 struct ops {

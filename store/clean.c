@@ -157,6 +157,17 @@ static int enter(struct log_clean *c, struct err *e)
 	return rc;
 }
 
+/* A segment of the log as it was when the round began, if it is in it still. */
+static int pin(struct log_clean *c, struct segment *s, struct err *e)
+{
+	int rc = enter(c, e);
+	if (rc < 0)
+		return rc;
+	rc = s->gone ? err_set(e, ERR_INTERRUPTED, "%s: segments went while they were cleaned", c->log->name) : segment_pin(s, e);
+	c->guard->leave(c->guard->arg);
+	return rc;
+}
+
 static void stop_reading(struct log_clean *c)
 {
 	if (c->pinned)
@@ -170,11 +181,7 @@ static int start_reading(struct log_clean *c, int64_t offset, struct err *e)
 {
 	struct segment *s = c->shape->segment[c->at];
 	uint32_t from = 0;
-	int rc = enter(c, e);
-	if (rc < 0)
-		return rc;
-	rc = s->gone ? err_set(e, ERR_INTERRUPTED, "%s: segments went while they were cleaned", c->log->name) : segment_pin(s, e);
-	c->guard->leave(c->guard->arg);
+	int rc = pin(c, s, e);
 	if (rc < 0)
 		return rc;
 	c->pinned = s;
@@ -266,11 +273,7 @@ static int map_step(struct log_clean *c, struct err *e)
 static int index_sizes(struct log_clean *c, size_t i, uint64_t *index_bytes, uint64_t *time_bytes, struct err *e)
 {
 	struct segment *s = c->shape->segment[i];
-	int rc = enter(c, e);
-	if (rc < 0)
-		return rc;
-	rc = s->gone ? err_set(e, ERR_INTERRUPTED, "%s: segments went while they were cleaned", c->log->name) : segment_pin(s, e);
-	c->guard->leave(c->guard->arg);
+	int rc = pin(c, s, e);
 	if (rc < 0)
 		return rc;
 	*index_bytes += (uint64_t)entries_count(&s->index.e) * INDEX_ENTRY_BYTES;

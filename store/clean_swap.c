@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "store/diag.h"
+#include "store/dirs.h"
 #include "store/io.h"
 #include "store/scan.h"
 
@@ -195,12 +196,6 @@ struct leftovers {
 	bool failed;
 };
 
-static bool has_suffix(const char *name, const char *suffix)
-{
-	size_t n = strlen(name), k = strlen(suffix);
-	return n > k && !strcmp(name + n - k, suffix);
-}
-
 /* Files of segments: what begins with an offset of 20 digits. */
 static int note(void *arg, const char *name, unsigned char type)
 {
@@ -220,7 +215,7 @@ static int note(void *arg, const char *name, unsigned char type)
 	struct leftover *f = &x->list[x->count++];
 	f->base = strtoll(name, NULL, 10);
 	snprintf(f->name, sizeof f->name, "%s", name);
-	if (has_suffix(name, ".cleaned") && f->base < x->least_cleaned)
+	if (name_ends(name, ".cleaned") && f->base < x->least_cleaned)
 		x->least_cleaned = f->base;
 	return 0;
 }
@@ -272,19 +267,19 @@ static int weigh(struct leftovers *x, struct err *e)
 	for (size_t i = 0; i < x->count && rc == 0; i++) {
 		struct leftover *f = &x->list[i];
 		int64_t end;
-		if (!has_suffix(f->name, ".log.swap") || f->base >= x->least_cleaned || (rc = end_of_swap(x, f, &end, e)) < 0)
+		if (!name_ends(f->name, ".log.swap") || f->base >= x->least_cleaned || (rc = end_of_swap(x, f, &end, e)) < 0)
 			continue;
 		x->from = f->base < x->from ? f->base : x->from;
 		x->to = end > x->to ? end : x->to;
 	}
 	for (size_t i = 0; i < x->count && rc == 0; i++) /* a .log.swap goes before what tells that it does not count */
-		if (has_suffix(x->list[i].name, ".swap") && x->list[i].base >= x->least_cleaned)
+		if (name_ends(x->list[i].name, ".swap") && x->list[i].base >= x->least_cleaned)
 			rc = remove_one(x, &x->list[i], e);
 	int sys = rc == 0 && x->least_cleaned < INT64_MAX ? io_fsync_dir(x->dir) : 0;
 	if (sys < 0)
 		rc = err_sys(e, sys, "cannot sync %s", x->dir);
 	for (size_t i = 0; i < x->count && rc == 0; i++)
-		if (has_suffix(x->list[i].name, ".cleaned"))
+		if (name_ends(x->list[i].name, ".cleaned"))
 			rc = remove_one(x, &x->list[i], e);
 	return rc;
 }
@@ -295,7 +290,7 @@ static int remove_replaced(struct leftovers *x, struct err *e)
 	int rc = 0;
 	for (size_t i = 0; i < x->count && rc == 0; i++) {
 		struct leftover *f = &x->list[i];
-		bool snapshot = has_suffix(f->name, ".snapshot"), ours = false;
+		bool snapshot = name_ends(f->name, ".snapshot"), ours = false;
 		for (size_t k = 0; k < sizeof replaced / sizeof *replaced && f->name[0]; k++)
 			ours |= !strcmp(f->name + 20, replaced[k]);
 		if (ours && f->base >= x->from + snapshot && f->base < x->to)
@@ -310,7 +305,7 @@ static bool is_orphan(const struct leftovers *x, const struct leftover *f, const
 {
 	struct stat st;
 	for (size_t i = 0; i < x->count; i++)
-		if (x->list[i].base == f->base && has_suffix(x->list[i].name, ".log.swap"))
+		if (x->list[i].base == f->base && name_ends(x->list[i].name, ".log.swap"))
 			return false;
 	return io_stat(final, &st) == 0;
 }
@@ -322,7 +317,7 @@ static int take_names(struct leftovers *x, struct err *e)
 		for (size_t i = 0; i < x->count && rc == 0; i++) {
 			struct leftover *f = &x->list[i];
 			char from[PATH_MAX], to[PATH_MAX];
-			if (!has_suffix(f->name, ".swap") || has_suffix(f->name, ".log.swap") != logs)
+			if (!name_ends(f->name, ".swap") || name_ends(f->name, ".log.swap") != logs)
 				continue;
 			snprintf(from, sizeof from, "%s/%s", x->dir, f->name);
 			snprintf(to, sizeof to, "%s/%.*s", x->dir, (int)strlen(f->name) - 5, f->name);

@@ -221,6 +221,12 @@ int topic_name_check(const char *name, struct err *e)
 	return 0;
 }
 
+bool name_ends(const char *name, const char *end)
+{
+	size_t n = strlen(name), k = strlen(end);
+	return n > k && !strcmp(name + n - k, end);
+}
+
 /* <topic>-<n>.<32 hex digits>-delete, to the letter: what is called so is removed. Kafka may have cut the topic's name to nothing. */
 static bool is_deleted(const char *name)
 {

@@ -57,6 +57,9 @@ struct dir_entry {
 	int32_t partition;
 };
 
+/* Whether a file's name has that end, and something before it. */
+bool name_ends(const char *name, const char *end);
+
 /* What a directory's name says. */
 void dir_entry_parse(const char *name, struct dir_entry *d);
 

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "store/retried.h"
+
 #ifndef IOV_MAX
 #define IOV_MAX 1024
 #endif
@@ -46,15 +48,6 @@ static inline int refused(enum io_call call, const char *name, int fd, size_t by
 	ssize_t r = ask_hook(call, name, fd, bytes);
 	return r < 0 ? (int)r : 0;
 }
-
-/* The value of a system call, repeated on EINTR, as count or negative errno. */
-#define RETRIED(expression) ({ \
-	__typeof__(expression) result_; \
-	do { \
-		result_ = (expression); \
-	} while (result_ < 0 && errno == EINTR); \
-	result_ < 0 ? -errno : result_; \
-})
 
 int io_open(const char *path, int flags, mode_t mode)
 {

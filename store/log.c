@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "store/diag.h"
+#include "store/dirs.h"
 #include "store/io.h"
 #include "store/log_view.h"
 #include "store/txnindex.h"
@@ -721,8 +722,7 @@ static int remove_leftover(void *arg, const char *name, unsigned char type)
 	struct leftovers *x = arg;
 	char path[PATH_MAX];
 	struct stat st;
-	size_t n = strlen(name);
-	bool go = n > 8 && !strcmp(name + n - 8, ".deleted");
+	bool go = name_ends(name, ".deleted");
 	for (size_t i = 0; i < sizeof orphans / sizeof *orphans && !go; i++) {
 		if (strspn(name, "0123456789") != 20 || strcmp(name + 20, orphans[i]) || strtoll(name, NULL, 10) >= x->first_base)
 			continue;

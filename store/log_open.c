@@ -10,6 +10,7 @@
 #include "store/clean_swap.h"
 #include "store/consent.h"
 #include "store/diag.h"
+#include "store/dirs.h"
 #include "store/io.h"
 #include "store/log_view.h"
 #include "store/txnindex.h"
@@ -39,19 +40,13 @@ static bool grow(void **list, size_t count, size_t *cap, size_t size)
 	return true;
 }
 
-static bool ends_with(const char *name, const char *suffix)
-{
-	size_t n = strlen(name), k = strlen(suffix);
-	return n > k && !strcmp(name + n - k, suffix);
-}
-
 static int found_name(void *arg, const char *name, unsigned char type)
 {
 	struct found *f = arg;
 	if (type != DT_REG)
 		return 0;
-	f->deleted |= ends_with(name, ".deleted");
-	f->swap |= ends_with(name, ".swap") || ends_with(name, ".cleaned");
+	f->deleted |= name_ends(name, ".deleted");
+	f->swap |= name_ends(name, ".swap") || name_ends(name, ".cleaned");
 	if (strspn(name, "0123456789") != 20)
 		return 0;
 	int64_t base = strtoll(name, NULL, 10);

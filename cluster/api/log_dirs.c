@@ -138,7 +138,7 @@ void handle_describe_log_dirs(struct call *c)
 	struct listing l = {.call = c};
 	wire_init(&wire_describe_log_dirs_response, &a);
 	if (r->topics.n < 0)
-		topics_list(call_broker(c), NULL, add_topic, &l);
+		topics_list(call_broker(c), add_topic, &l);
 	else
 		add_asked(&l);
 	bool good = !l.failed;

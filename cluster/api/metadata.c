@@ -9,33 +9,6 @@
 /* What may be done to it, as a bit for each operation of Kafka's AclOperation: everything, where there are no ACLs. */
 enum { TOPIC_OPERATIONS = 3576, CLUSTER_OPERATIONS = 8096 };
 
-struct topic_refs { struct topic **v; size_t n, cap; bool failed; };
-
-static bool add_ref(void *arg, struct topic *t)
-{
-	struct topic_refs *l = arg;
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 64;
-		struct topic **v = realloc(l->v, cap * sizeof *v);
-		if (!v) {
-			l->failed = true;
-			return false;
-		}
-		l->v = v;
-		l->cap = cap;
-	}
-	topic_ref(t);
-	l->v[l->n++] = t;
-	return true;
-}
-
-static void drop_refs(struct topic_refs *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		topic_unref(l->v[i]);
-	free(l->v);
-}
-
 static struct wire_string text_copy(struct call *c, const char *s)
 {
 	char *text = call_text(c, wire_string(s));
@@ -120,13 +93,13 @@ static bool describe_brokers(struct call *c, struct metadata_response *a)
 
 static bool describe_all(struct call *c, struct metadata_response *a)
 {
-	struct topic_refs all = {0};
-	topics_list(call_broker(c), NULL, add_ref, &all);
-	bool good = !all.failed && (a->topics.v = call_array(c, &wire_metadata_response_topic, (int32_t)all.n));
-	for (size_t i = 0; good && i < all.n; i++)
-		good = describe_topic(c, all.v[i], &a->topics.v[i]);
-	a->topics.n = (int32_t)all.n;
-	drop_refs(&all);
+	size_t n;
+	struct topic **all = topics_take(call_broker(c), &n);
+	bool good = all && (a->topics.v = call_array(c, &wire_metadata_response_topic, (int32_t)n));
+	for (size_t i = 0; good && i < n; i++)
+		good = describe_topic(c, all[i], &a->topics.v[i]);
+	a->topics.n = (int32_t)n;
+	topics_drop(all, n);
 	return good;
 }
 
@@ -290,14 +263,13 @@ static int by_bytes(const void *a, const void *b)
 static struct wire_string *names_in_order(struct call *c, int32_t *count)
 {
 	const struct describe_topic_partitions_request *r = c->request;
-	struct topic_refs all = {0};
-	if (!r->topics.n)
-		topics_list(call_broker(c), NULL, add_ref, &all);
-	int32_t n = r->topics.n ? r->topics.n : (int32_t)all.n, kept = 0;
-	struct wire_string *names = all.failed ? NULL : call_get(c, ((size_t)n + 1) * sizeof *names);
+	size_t there = 0;
+	struct topic **all = r->topics.n ? NULL : topics_take(call_broker(c), &there);
+	int32_t n = r->topics.n ? r->topics.n : (int32_t)there, kept = 0;
+	struct wire_string *names = all || r->topics.n ? call_get(c, ((size_t)n + 1) * sizeof *names) : NULL;
 	for (int32_t i = 0; names && i < n; i++)
-		names[i] = r->topics.n ? r->topics.v[i].name : text_copy(c, topic_name(all.v[i]));
-	drop_refs(&all);
+		names[i] = r->topics.n ? r->topics.v[i].name : text_copy(c, topic_name(all[i]));
+	topics_drop(all, there);
 	if (!names)
 		return NULL;
 	qsort(names, (size_t)n, sizeof *names, by_bytes);

@@ -1,4 +1,5 @@
 /* ListOffsets and OffsetForLeaderEpoch. In the pool: they read the disk. */
+#include "cluster/api/admin.h"
 #include "cluster/api/call.h"
 #include "cluster/partition_fetch.h"
 
@@ -27,14 +28,19 @@ static bool list_partition(struct call *c, struct wire_string topic, const struc
 	return true;
 }
 
-/* Kafka refuses a partition that is asked for twice, as it could not answer both. */
-static bool is_twice(const struct list_offsets_request *r, int32_t t, int32_t k)
+/* Of all partitions of the request, one after the other, those that stand there more than once: Kafka refuses them, as it could not answer both. NULL: no memory. */
+static uint8_t *asked_twice(struct call *c)
 {
-	for (int32_t u = 0; u <= t; u++)
-		for (int32_t j = 0; j < r->topics.v[u].partitions.n && (u < t || j < k); j++)
-			if (r->topics.v[u].partitions.v[j].partition_index == r->topics.v[t].partitions.v[k].partition_index && wire_string_eq(r->topics.v[u].name, r->topics.v[t].name))
-				return true;
-	return false;
+	const struct list_offsets_request *r = c->request;
+	int32_t n = 0;
+	for (int32_t t = 0; t < r->topics.n; t++)
+		n += r->topics.v[t].partitions.n;
+	struct admin_key *key = call_get(c, ((size_t)n + 1) * sizeof *key);
+	n = 0;
+	for (int32_t t = 0; key && t < r->topics.n; t++)
+		for (int32_t k = 0; k < r->topics.v[t].partitions.n; k++)
+			key[n++] = (struct admin_key){r->topics.v[t].name, r->topics.v[t].partitions.v[k].partition_index};
+	return key ? admin_twice(c, key, n) : NULL;
 }
 
 void handle_list_offsets(struct call *c)
@@ -42,14 +48,15 @@ void handle_list_offsets(struct call *c)
 	const struct list_offsets_request *r = c->request;
 	struct list_offsets_response a;
 	wire_init(&wire_list_offsets_response, &a);
-	bool good = (a.topics.v = call_array(c, &wire_list_offsets_response_topic, r->topics.n));
+	const uint8_t *twice = asked_twice(c);
+	bool good = twice && (a.topics.v = call_array(c, &wire_list_offsets_response_topic, r->topics.n));
 	for (int32_t t = 0; good && t < r->topics.n; t++) {
 		struct list_offsets_response_topic *topic = &a.topics.v[t];
 		topic->name = r->topics.v[t].name;
 		topic->partitions.n = r->topics.v[t].partitions.n;
 		good = (topic->partitions.v = call_array(c, &wire_list_offsets_response_partition, topic->partitions.n));
 		for (int32_t k = 0; good && k < topic->partitions.n; k++) {
-			if (r->topics.n < 64 && is_twice(r, t, k)) {
+			if (*twice++) {
 				topic->partitions.v[k].partition_index = r->topics.v[t].partitions.v[k].partition_index;
 				topic->partitions.v[k].error_code = KAFKA_INVALID_REQUEST;
 			} else

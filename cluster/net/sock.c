@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <sys/sendfile.h>
 
+#include "store/retried.h"
+
 static sock_hook_fn hook;
 static void *hook_arg;
 
@@ -18,14 +20,6 @@ static inline ssize_t ask_hook(enum sock_call call, int fd, size_t bytes)
 		return 0;
 	return hook(hook_arg, call, fd, bytes);
 }
-
-#define RETRIED(expression) ({ \
-	__typeof__(expression) result_; \
-	do { \
-		result_ = (expression); \
-	} while (result_ < 0 && errno == EINTR); \
-	result_ < 0 ? -errno : result_; \
-})
 
 static size_t iov_bytes(const struct iovec *iov, int count)
 {

@@ -464,6 +464,43 @@ static void test_delete_in_use(void **state)
 	assert_int_equal(topics_count(b), 0);
 }
 
+/* A topic may go while it is flushed: its files are not found then, which is no fault of the disk's. */
+static struct topic *_Atomic doomed;
+
+static ssize_t delete_while_flushed(void *arg, enum io_call call, const char *name, int fd, size_t bytes)
+{
+	(void)arg;
+	(void)fd;
+	(void)bytes;
+	struct err why = ERR_INIT;
+	struct topic *t = call == IO_OPEN && !strcmp(name + strlen(name) - 4, "/t-0") ? atomic_exchange(&doomed, NULL) : NULL;
+	if (t && topics_delete(b, t, false, &why) < 0)
+		print_error("%s\n", why.text);
+	return 0;
+}
+
+static void test_delete_while_flushed(void **state)
+{
+	(void)state;
+	open_broker();
+	struct topic *t = create("t", 1);
+	struct partition *p = use("t", 0);
+	say(p, "x\n"); /* its segment's name is not on disk yet */
+	doomed = t;
+	io_set_hook(delete_while_flushed, NULL);
+	assert_int_equal(try_say(p, "x\n", ACKS_ALL), ERR_DELETED);
+	assert_null(doomed);
+	done_with(p);
+	topic_unref(t);
+	assert_int_equal(broker_offline_dirs(b), 0);
+	topic_unref(create("t", 1));
+	p = use("t", 0);
+	say(p, "new\n");
+	done_with(p);
+	close_broker();
+	io_set_hook(NULL, NULL);
+}
+
 /* ---- opened and closed all the time ---- */
 
 static void *close_idle(void *arg)
@@ -612,6 +649,7 @@ int main(void)
 		T(test_crowd_and_retention),
 		T(test_cancel),
 		T(test_delete_in_use),
+		T(test_delete_while_flushed),
 		T(test_idle_close),
 		T(test_full_disk),
 	};
