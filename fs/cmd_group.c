@@ -1,7 +1,5 @@
 #include "fs/cmd_group.h"
 
-#include <argp.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,19 +7,7 @@
 
 #include "fs/table.h"
 
-static const struct verb {
-	const char *name;
-	int (*run)(struct remote *r, const struct group_args *a);
-	int groups_min, groups_max;
-} verbs[] = {
-	{"list", group_list_run, 0, 0},
-	{"describe", group_describe_run, 1, 1 << 20},
-	{"reset-offsets", group_reset_run, 1, 1},
-	{"delete", group_delete_run, 1, 1 << 20},
-};
-enum { VERBS = sizeof verbs / sizeof *verbs };
-
-enum { OPT_BOOTSTRAP = 'b', OPT_JSON = 'j', OPT_TIMEOUT = 't', OPT_STATE = 3000, OPT_TOPIC, OPT_DRY_RUN };
+enum { OPT_STATE = 3000, OPT_TOPIC, OPT_DRY_RUN };
 
 /* ---- shared ---- */
 
@@ -53,15 +39,6 @@ const char *group_error_words(int16_t code, char text[200])
 	}
 	snprintf(text, 200, "%s%s%s", words, *words ? ": " : "", kafka_error_name(code));
 	return text;
-}
-
-bool group_print_json(json_t *o)
-{
-	bool good = o && json_dumpf(o, stdout, JSON_INDENT(2)) == 0 && printf("\n") > 0;
-	if (!o)
-		group_say("no memory");
-	json_decref(o);
-	return good;
 }
 
 /* ---- list ---- */
@@ -129,8 +106,9 @@ static int ask_groups(struct remote *r, const struct group_args *a, struct all_g
 	return 0;
 }
 
-int group_list_run(struct remote *r, const struct group_args *a)
+int group_list_run(struct remote *r, const void *args)
 {
+	const struct group_args *a = args;
 	struct all_groups all = {0};
 	struct err e = ERR_INIT;
 	if (ask_groups(r, a, &all, &e) < 0) {
@@ -139,12 +117,12 @@ int group_list_run(struct remote *r, const struct group_args *a)
 	}
 	if (all.n)
 		qsort(all.v, all.n, sizeof *all.v, by_id);
-	if (a->json) {
+	if (a->base.json) {
 		json_t *list = json_array();
 		for (size_t i = 0; i < all.n; i++)
 			json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "group", all.v[i].id, "state", all.v[i].state, "type", all.v[i].type,
 							      "protocol_type", all.v[i].protocol_type));
-		return group_print_json(list) ? 0 : EXIT_FAILURE;
+		return remote_print_json("spoolfs group", list) ? 0 : EXIT_FAILURE;
 	}
 	struct table t;
 	table_init(&t, (const char *const[]){"GROUP", "STATE", "TYPE", "PROTOCOL TYPE"}, 4);
@@ -168,45 +146,37 @@ static int16_t delete_error(const void *response)
 	return a->results.n == 1 ? a->results.v[0].error_code : KAFKA_UNKNOWN_SERVER_ERROR;
 }
 
-int group_delete_run(struct remote *r, const struct group_args *a)
+int group_delete_run(struct remote *r, const void *args)
 {
-	json_t *list = a->json ? json_array() : NULL;
+	const struct group_args *a = args;
+	json_t *list = a->base.json ? json_array() : NULL;
 	int status = 0;
-	for (int i = 0; i < a->count; i++) {
+	for (int i = 0; i < a->base.count; i++) {
 		struct delete_groups_request q;
 		struct delete_groups_response s;
 		struct err e = ERR_INIT;
 		char words[200];
-		struct wire_string name = wire_string(a->names[i]);
+		struct wire_string name = wire_string(a->base.names[i]);
 		wire_init(&wire_delete_groups_request, &q);
 		q.groups_names.v = &name;
 		q.groups_names.n = 1;
-		int rc = remote_group_call(r, a->names[i], API_DELETE_GROUPS, &q, &s, delete_error, &e);
+		int rc = remote_group_call(r, a->base.names[i], API_DELETE_GROUPS, &q, &s, delete_error, &e);
 		int16_t error = rc < 0 ? KAFKA_NONE : delete_error(&s);
 		if (rc == 0 && error)
 			rc = err_set(&e, ERR_INVALID, "%s", group_error_words(error, words));
 		if (rc < 0) {
-			group_say("group %s is not deleted: %s", a->names[i], e.text);
+			group_say("group %s is not deleted: %s", a->base.names[i], e.text);
 			status = EXIT_FAILURE;
 		}
-		if (a->json)
-			json_array_append_new(list, json_pack("{s:s, s:b, s:s?}", "group", a->names[i], "deleted", rc == 0, "error", rc < 0 ? e.text : NULL));
+		if (a->base.json)
+			json_array_append_new(list, json_pack("{s:s, s:b, s:s?}", "group", a->base.names[i], "deleted", rc == 0, "error", rc < 0 ? e.text : NULL));
 	}
-	if (a->json && !group_print_json(list))
+	if (a->base.json && !remote_print_json("spoolfs group", list))
 		status = EXIT_FAILURE;
 	return status;
 }
 
 /* ---- the command line ---- */
-
-static bool parse_number(const char *text, int64_t *n)
-{
-	char *end;
-	errno = 0;
-	long long v = strtoll(text, &end, 10);
-	*n = v;
-	return !errno && end != text && !*end;
-}
 
 static void take_how(struct group_args *a, int key, const char *arg, struct argp_state *state)
 {
@@ -215,9 +185,9 @@ static void take_how(struct group_args *a, int key, const char *arg, struct argp
 	a->how = key;
 	bool good = true;
 	if (key == GROUP_TO_OFFSET)
-		good = parse_number(arg, &a->number) && a->number >= 0;
+		good = remote_parse_number(arg, &a->number) && a->number >= 0;
 	else if (key == GROUP_SHIFT_BY)
-		good = parse_number(arg, &a->number);
+		good = remote_parse_number(arg, &a->number);
 	else if (key == GROUP_TO_DATETIME)
 		good = group_parse_datetime(arg, &a->number);
 	else if (key == GROUP_BY_DURATION)
@@ -230,19 +200,7 @@ static void take_how(struct group_args *a, int key, const char *arg, struct argp
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct group_args *a = state->input;
-	int64_t n;
 	switch (key) {
-	case OPT_BOOTSTRAP:
-		a->bootstrap = arg;
-		return 0;
-	case OPT_JSON:
-		a->json = true;
-		return 0;
-	case OPT_TIMEOUT:
-		if (!parse_number(arg, &n) || n < 1 || n > 86400)
-			argp_error(state, "'%s' is not a number of seconds", arg);
-		a->timeout_ms = (int)n * 1000;
-		return 0;
 	case OPT_STATE:
 		a->states[a->state_count++] = arg;
 		return 0;
@@ -257,29 +215,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case GROUP_TO_EARLIEST ... GROUP_BY_DURATION:
 		take_how(a, key, arg, state);
 		return 0;
-	case ARGP_KEY_ARG:
-		if (!a->verb)
-			a->verb = arg;
-		else
-			a->names[a->count++] = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_usage(state);
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return remote_args_parse(&a->base, key, arg, state);
 	}
 }
 
-/* What argp cannot say: which options and how many groups go with which verb. NULL: all is well. */
-static const char *misuse(const struct group_args *a, const struct verb *v)
+static const char *misuse(const void *args)
 {
-	bool reset = !strcmp(v->name, "reset-offsets");
-	if (a->count < v->groups_min)
-		return "which group?";
-	if (a->count > v->groups_max)
-		return v->groups_max ? "one group at a time" : "it takes no argument";
-	if (a->state_count && strcmp(v->name, "list"))
+	const struct group_args *a = args;
+	bool reset = !strcmp(a->base.verb, "reset-offsets");
+	if (a->state_count && strcmp(a->base.verb, "list"))
 		return "--state goes with list";
 	if (!reset && (a->topic_count || a->how || a->dry_run))
 		return "--topic, --dry-run and where to set offsets to go with reset-offsets";
@@ -290,40 +235,10 @@ static const char *misuse(const struct group_args *a, const struct verb *v)
 	return NULL;
 }
 
-static int run(const struct group_args *a)
-{
-	const struct verb *v = NULL;
-	struct remote r;
-	struct err e = ERR_INIT;
-	for (int i = 0; i < VERBS && !v; i++)
-		if (!strcmp(verbs[i].name, a->verb))
-			v = &verbs[i];
-	if (!v) {
-		group_say("there is no '%s'; there are list, describe, reset-offsets, delete", a->verb);
-		return EXIT_USAGE;
-	}
-	const char *wrong = misuse(a, v);
-	if (wrong) {
-		group_say("%s: %s", v->name, wrong);
-		return EXIT_USAGE;
-	}
-	int rc = remote_open(&r, a->bootstrap, a->timeout_ms, &e);
-	if (rc < 0) {
-		group_say("%s", e.text);
-		return rc == ERR_INVALID ? EXIT_USAGE : EXIT_FAILURE;
-	}
-	int status = v->run(&r, a);
-	remote_release(&r);
-	return command_flush("spoolfs group") ? status : EXIT_FAILURE;
-}
-
 int cmd_group(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
-		{NULL, 0, NULL, 0, "Everywhere:", 1},
-		{"bootstrap-server", OPT_BOOTSTRAP, "HOST[:PORT],...", 0, "A broker, spoolfs or Apache Kafka; default localhost:9092", 1},
-		{"json", OPT_JSON, NULL, 0, "Print a JSON array of objects", 1},
-		{"timeout", OPT_TIMEOUT, "SECONDS", 0, "How long to wait for an answer; default 30", 1},
+		REMOTE_OPTIONS,
 		{NULL, 0, NULL, 0, "With list:", 2},
 		{"state", OPT_STATE, "STATE", 0, "Only groups in this state: Empty, Stable, PreparingRebalance, CompletingRebalance; may be repeated", 2},
 		{NULL, 0, NULL, 0, "With reset-offsets:", 3},
@@ -344,13 +259,22 @@ int cmd_group(int argc, char **argv)
 		.doc = "Consumer groups: who reads, how far, and how far behind. Over Kafka's protocol: of spoolfs and of Apache Kafka."
 		       "\vThe manual is spoolfs-group(1).",
 	};
+	static const struct remote_verb verbs[] = {
+		{"list", group_list_run, 0, 0},
+		{"describe", group_describe_run, 1, 1 << 20},
+		{"reset-offsets", group_reset_run, 1, 1},
+		{"delete", group_delete_run, 1, 1 << 20},
+		{0},
+	};
+	static const struct remote_command command = {"spoolfs group", "group", verbs, misuse};
 	char **room = calloc(3 * (size_t)argc + 3, sizeof *room);
-	struct group_args a = {.bootstrap = "localhost:9092", .timeout_ms = CLIENT_TIMEOUT_MS, .names = room, .states = room + argc + 1, .topics = room + 2 * argc + 2};
+	struct group_args a = {.states = room + argc + 1, .topics = room + 2 * argc + 2};
 	int status = EXIT_USAGE;
+	remote_args_init(&a.base, room);
 	if (!room)
 		group_say("no memory");
 	else if (!argp_parse(&argp, argc, argv, 0, NULL, &a))
-		status = run(&a);
+		status = remote_command(&command, &a);
 	free(room);
 	return status;
 }

@@ -4,18 +4,10 @@
 #ifndef FS_CMD_GROUP_H
 #define FS_CMD_GROUP_H
 
-#include <jansson.h>
-
-#include "fs/commands.h"
-#include "fs/remote.h"
+#include "fs/remote_command.h"
 
 struct group_args {
-	const char *verb;        /* "list", ... */
-	const char *bootstrap;
-	char **names;            /* groups; borrowed from argv */
-	int count;
-	int timeout_ms;
-	bool json;
+	struct remote_args base; /* the names are groups */
 	char **states;           /* list --state; in argv */
 	int state_count;
 	char **topics;           /* reset-offsets --topic: T[:P,...] */
@@ -54,11 +46,11 @@ int group_about(struct remote *r, const char *id, struct group_about *a, struct 
 struct group_offsets { struct remote_place *place; const char **metadata; size_t count; };
 int group_offsets(struct remote *r, const char *id, struct group_offsets *o, struct err *e);
 
-/* Each returns the exit status; stdout is flushed by the caller. */
-int group_list_run(struct remote *r, const struct group_args *a);
-int group_describe_run(struct remote *r, const struct group_args *a);
-int group_reset_run(struct remote *r, const struct group_args *a);
-int group_delete_run(struct remote *r, const struct group_args *a);
+/* Verbs; args is this command's. Each returns the exit status; stdout is flushed by the caller. */
+int group_list_run(struct remote *r, const void *args);
+int group_describe_run(struct remote *r, const void *args);
+int group_reset_run(struct remote *r, const void *args);
+int group_delete_run(struct remote *r, const void *args);
 
 /* Whether it reads as TOPIC[:PARTITION,...]. */
 bool group_check_topic(const char *text);
@@ -66,8 +58,5 @@ bool group_check_topic(const char *text);
 /* Times of reset-offsets. false: it is none. */
 bool group_parse_datetime(const char *text, int64_t *ms); /* 2026-11-21[T10:00[:00[.000]]][Z|+01:00]; UTC where no zone is given */
 bool group_parse_duration(const char *text, int64_t *ms); /* ISO 8601: P1D, PT12H30M, PT0.5S */
-
-/* Takes o. false, with a message: no memory, or it cannot be written. */
-bool group_print_json(json_t *o);
 
 #endif

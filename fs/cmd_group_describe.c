@@ -381,27 +381,28 @@ static int describe_one(struct remote *r, const char *id, struct group_about *a,
 	return rc < 0 ? rc : make_rows(r, a, &o, rows, e);
 }
 
-int group_describe_run(struct remote *r, const struct group_args *args)
+int group_describe_run(struct remote *r, const void *args)
 {
-	json_t *list = args->json ? json_array() : NULL;
+	const struct remote_args *asked = args;
+	json_t *list = asked->json ? json_array() : NULL;
 	int status = 0, printed = 0;
-	for (int i = 0; i < args->count; i++) {
+	for (int i = 0; i < asked->count; i++) {
 		struct group_about a;
 		struct rows rows = {0};
 		struct err e = ERR_INIT;
-		if (describe_one(r, args->names[i], &a, &rows, &e) < 0) {
-			group_say("group %s: %s", args->names[i], e.text);
+		if (describe_one(r, asked->names[i], &a, &rows, &e) < 0) {
+			group_say("group %s: %s", asked->names[i], e.text);
 			status = EXIT_FAILURE;
 			continue;
 		}
 		if (strcmp(a.type, "classic"))
 			group_say("group %s: its members are not shown: it uses the protocol '%s', which cannot be described here", a.id, a.type);
-		if (args->json)
+		if (asked->json)
 			json_array_append_new(list, json_group(&a, &rows));
 		else if (!print_group(&a, &rows, !printed++))
 			status = EXIT_FAILURE;
 	}
-	if (args->json && !group_print_json(list))
+	if (asked->json && !remote_print_json("spoolfs group", list))
 		status = EXIT_FAILURE;
 	return status;
 }

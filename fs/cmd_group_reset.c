@@ -253,7 +253,7 @@ static int find_offsets(struct remote *r, const struct group_args *a, struct pla
 		return to_time(r, p, ms > 0 ? ms : 0, e);
 	}
 	case GROUP_SHIFT_BY:
-		return shift(r, p, a->names[0], a->number, e);
+		return shift(r, p, a->base.names[0], a->number, e);
 	default:
 		for (size_t i = 0; i < p->n; i++)
 			p->after[i] = a->number;
@@ -300,12 +300,12 @@ static int commit(struct remote *r, const char *group, const struct plan *p, str
 
 static bool print_plan(const struct group_args *a, const struct plan *p)
 {
-	if (a->json) {
+	if (a->base.json) {
 		json_t *rows = json_array();
 		for (size_t i = 0; i < p->n; i++)
-			json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:o, s:I}", "group", a->names[0], "topic", p->place[i].topic, "partition", (int)p->place[i].partition,
+			json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:o, s:I}", "group", a->base.names[0], "topic", p->place[i].topic, "partition", (int)p->place[i].partition,
 							      "before", p->before[i] < 0 ? json_null() : json_integer(p->before[i]), "offset", (json_int_t)p->after[i]));
-		return group_print_json(rows);
+		return remote_print_json("spoolfs group", rows);
 	}
 	struct table t;
 	table_init(&t, (const char *const[]){"TOPIC", "PARTITION", "BEFORE", "OFFSET"}, 4);
@@ -328,13 +328,14 @@ static bool has_members(const struct group_about *about)
 	return about->found && strcmp(about->state, "Empty") && strcmp(about->state, "Dead");
 }
 
-int group_reset_run(struct remote *r, const struct group_args *a)
+int group_reset_run(struct remote *r, const void *args)
 {
+	const struct group_args *a = args;
 	struct plan p = {0};
 	struct group_about about;
 	struct group_offsets o;
 	struct err e = ERR_INIT;
-	const char *group = a->names[0];
+	const char *group = a->base.names[0];
 	int rc = group_about(r, group, &about, &e);
 	if (rc == 0 && has_members(&about) && !a->dry_run)
 		rc = err_set(&e, ERR_BUSY, "its state is %s: offsets can be set while it has no members; stop them first", about.state);

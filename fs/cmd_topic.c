@@ -1,25 +1,10 @@
 #include "fs/cmd_topic.h"
 
-#include <argp.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct verb {
-	const char *name;
-	int (*run)(struct remote *r, const struct topic_args *a);
-	int topics_min, topics_max;
-} verbs[] = {
-	{"create", topic_create_run, 1, 1},
-	{"list", topic_list_run, 0, 0},
-	{"describe", topic_describe_run, 0, 1 << 20},
-	{"alter", topic_alter_run, 1, 1},
-	{"delete", topic_delete_run, 1, 1 << 20},
-};
-enum { VERBS = sizeof verbs / sizeof *verbs };
-
-enum { OPT_BOOTSTRAP = 'b', OPT_JSON = 'j', OPT_TIMEOUT = 't', OPT_SETTING = 'o', OPT_PARTITIONS = 'p', OPT_REPLICAS = 'r', OPT_ALL = 'a' };
+enum { OPT_SETTING = 'o', OPT_PARTITIONS = 'p', OPT_REPLICAS = 'r', OPT_ALL = 'a' };
 
 /* ---- shared ---- */
 
@@ -81,42 +66,22 @@ int topic_controller_call(struct remote *r, int api_key, const void *request, vo
 	return rc < 0 ? rc : remote_call(r, id, api_key, request, response, e);
 }
 
-bool topic_print_json(json_t *o)
-{
-	bool good = o && json_dumpf(o, stdout, JSON_INDENT(2)) == 0 && printf("\n") > 0;
-	if (!o)
-		topic_say("no memory");
-	json_decref(o);
-	return good;
-}
-
 /* ---- the command line ---- */
 
 static int64_t parse_number(const char *text, int64_t most, const char *what, struct argp_state *state)
 {
-	char *end;
-	errno = 0;
-	long long v = strtoll(text, &end, 10);
-	if (errno || end == text || *end || v < 1 || v > most)
+	int64_t n;
+	if (!remote_parse_number(text, &n) || n < 1 || n > most)
 		argp_error(state, "'%s' is not a number of %s", text, what);
-	return v;
+	return n;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct topic_args *a = state->input;
 	switch (key) {
-	case OPT_BOOTSTRAP:
-		a->bootstrap = arg;
-		return 0;
-	case OPT_JSON:
-		a->json = true;
-		return 0;
 	case OPT_ALL:
 		a->all = true;
-		return 0;
-	case OPT_TIMEOUT:
-		a->timeout_ms = (int)parse_number(arg, 86400, "seconds", state) * 1000;
 		return 0;
 	case OPT_PARTITIONS:
 		a->partitions = (int32_t)parse_number(arg, INT32_MAX, "partitions", state);
@@ -129,31 +94,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "'%s' is not NAME=VALUE", arg);
 		a->settings[a->setting_count++] = arg;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (!a->verb)
-			a->verb = arg;
-		else
-			a->names[a->count++] = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_usage(state);
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return remote_args_parse(&a->base, key, arg, state);
 	}
 }
 
-/* What argp cannot say: which options and how many topics go with which verb. NULL: all is well. */
-static const char *misuse(const struct topic_args *a, const struct verb *v)
+static const char *misuse(const void *args)
 {
-	bool create = !strcmp(v->name, "create"), alter = !strcmp(v->name, "alter"), look = !strcmp(v->name, "list") || !strcmp(v->name, "describe");
-	if (a->count < v->topics_min)
-		return "which topic?";
-	if (a->count > v->topics_max)
-		return v->topics_max ? "one topic at a time" : "it takes no argument";
+	const struct topic_args *a = args;
+	const char *verb = a->base.verb;
+	bool create = !strcmp(verb, "create"), alter = !strcmp(verb, "alter"), look = !strcmp(verb, "list") || !strcmp(verb, "describe");
 	if (a->all && !look)
 		return "--all goes with list and describe";
-	if (a->all && a->count)
+	if (a->all && a->base.count)
 		return "either --all, or some topics";
 	if (a->replication_factor && !create)
 		return "--replication-factor goes with create";
@@ -167,40 +120,10 @@ static const char *misuse(const struct topic_args *a, const struct verb *v)
 	return NULL;
 }
 
-static int run(const struct topic_args *a)
-{
-	const struct verb *v = NULL;
-	struct remote r;
-	struct err e = ERR_INIT;
-	for (int i = 0; i < VERBS && !v; i++)
-		if (!strcmp(verbs[i].name, a->verb))
-			v = &verbs[i];
-	if (!v) {
-		topic_say("there is no '%s'; there are create, list, describe, alter, delete", a->verb);
-		return EXIT_USAGE;
-	}
-	const char *wrong = misuse(a, v);
-	if (wrong) {
-		topic_say("%s: %s", v->name, wrong);
-		return EXIT_USAGE;
-	}
-	int rc = remote_open(&r, a->bootstrap, a->timeout_ms, &e);
-	if (rc < 0) {
-		topic_say("%s", e.text);
-		return rc == ERR_INVALID ? EXIT_USAGE : EXIT_FAILURE;
-	}
-	int status = v->run(&r, a);
-	remote_release(&r);
-	return command_flush("spoolfs topic") ? status : EXIT_FAILURE;
-}
-
 int cmd_topic(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
-		{NULL, 0, NULL, 0, "Everywhere:", 1},
-		{"bootstrap-server", OPT_BOOTSTRAP, "HOST[:PORT],...", 0, "A broker, spoolfs or Apache Kafka; default localhost:9092", 1},
-		{"json", OPT_JSON, NULL, 0, "Print a JSON array of objects", 1},
-		{"timeout", OPT_TIMEOUT, "SECONDS", 0, "How long to wait for an answer; default 30", 1},
+		REMOTE_OPTIONS,
 		{NULL, 0, NULL, 0, "With create and alter:", 2},
 		{"partitions", OPT_PARTITIONS, "N", 0, "How many there are to be: as the broker has it, if not given; never fewer than before", 2},
 		{"option", OPT_SETTING, "NAME=VALUE", 0, "A property of the topic, named as Kafka's; alter: NAME= takes it back; may be repeated", 2},
@@ -217,13 +140,23 @@ int cmd_topic(int argc, char **argv)
 		.doc = "Topics, over Kafka's protocol: of spoolfs and of Apache Kafka."
 		       "\vspoolfs config lists the properties of spoolfs' own topics. The manual is spoolfs-topic(1).",
 	};
+	static const struct remote_verb verbs[] = {
+		{"create", topic_create_run, 1, 1},
+		{"list", topic_list_run, 0, 0},
+		{"describe", topic_describe_run, 0, 1 << 20},
+		{"alter", topic_alter_run, 1, 1},
+		{"delete", topic_delete_run, 1, 1 << 20},
+		{0},
+	};
+	static const struct remote_command command = {"spoolfs topic", "topic", verbs, misuse};
 	char **room = calloc(2 * (size_t)argc + 2, sizeof *room);
-	struct topic_args a = {.bootstrap = "localhost:9092", .timeout_ms = CLIENT_TIMEOUT_MS, .names = room, .settings = room + argc + 1};
+	struct topic_args a = {.settings = room + argc + 1};
 	int status = EXIT_USAGE;
+	remote_args_init(&a.base, room);
 	if (!room)
 		topic_say("no memory");
 	else if (!argp_parse(&argp, argc, argv, 0, NULL, &a))
-		status = run(&a);
+		status = remote_command(&command, &a);
 	free(room);
 	return status;
 }

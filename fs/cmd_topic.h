@@ -4,22 +4,15 @@
 #ifndef FS_CMD_TOPIC_H
 #define FS_CMD_TOPIC_H
 
-#include <jansson.h>
-
-#include "fs/commands.h"
-#include "fs/remote.h"
+#include "fs/remote_command.h"
 
 struct topic_args {
-	const char *verb;          /* "list", ... */
-	const char *bootstrap;
-	char **names;              /* topics; borrowed from argv */
-	int count;
+	struct remote_args base;   /* the names are topics */
 	char **settings;           /* -o: NAME=VALUE, or NAME= */
 	int setting_count;
 	int32_t partitions;        /* 0: not given */
 	int16_t replication_factor; /* 0: not given */
-	int timeout_ms;
-	bool json, all;
+	bool all;
 };
 
 /* A message of the command. */
@@ -31,14 +24,11 @@ const char *topic_error_words(int16_t code, struct wire_string said, char text[1
 /* A request that the controller has to answer: to whom the user named, who hands it on, or did not before Kafka 3: then to the controller itself. */
 int topic_controller_call(struct remote *r, int api_key, const void *request, void *response, int16_t (*error_of)(const void *response), struct err *e);
 
-/* Each returns the exit status; stdout is flushed by the caller. */
-int topic_list_run(struct remote *r, const struct topic_args *a);
-int topic_describe_run(struct remote *r, const struct topic_args *a);
-int topic_create_run(struct remote *r, const struct topic_args *a);
-int topic_alter_run(struct remote *r, const struct topic_args *a);
-int topic_delete_run(struct remote *r, const struct topic_args *a);
-
-/* Takes o. false, with a message: no memory, or it cannot be written. */
-bool topic_print_json(json_t *o);
+/* Verbs; args is this command's. Each returns the exit status; stdout is flushed by the caller. */
+int topic_list_run(struct remote *r, const void *args);
+int topic_describe_run(struct remote *r, const void *args);
+int topic_create_run(struct remote *r, const void *args);
+int topic_alter_run(struct remote *r, const void *args);
+int topic_delete_run(struct remote *r, const void *args);
 
 #endif

@@ -50,7 +50,7 @@ static int ask_to_create(struct remote *r, const struct topic_args *a, struct cr
 	struct create_topics_request_topic t;
 	wire_init(&wire_create_topics_request, &q);
 	wire_init(&wire_create_topics_request_topic, &t);
-	t.name = wire_string(a->names[0]);
+	t.name = wire_string(a->base.names[0]);
 	t.num_partitions = a->partitions ? a->partitions : -1;
 	t.replication_factor = a->replication_factor ? a->replication_factor : -1;
 	t.configs.v = remote_get(r, (size_t)(a->setting_count + 1) * sizeof *t.configs.v, e);
@@ -60,7 +60,7 @@ static int ask_to_create(struct remote *r, const struct topic_args *a, struct cr
 		t.configs.v[t.configs.n++] = (struct create_topics_request_config){.name = setting_name(a->settings[i]), .value = setting_value(a->settings[i])};
 	q.topics.v = &t;
 	q.topics.n = 1;
-	q.timeout_ms = a->timeout_ms;
+	q.timeout_ms = a->base.timeout_ms;
 	return topic_controller_call(r, API_CREATE_TOPICS, &q, s, create_error, e);
 }
 
@@ -69,7 +69,7 @@ static json_t *created_json(const struct topic_args *a, const struct create_topi
 	const struct create_topics_response_topic none = {.num_partitions = -1, .replication_factor = -1}, *t = e->code ? &none : &s->topics.v[0];
 	char id[TOPIC_ID_CHARS + 1];
 	uuid_text(t->topic_id.b, id);
-	return json_pack("{s:s, s:b, s:s?, s:s?, s:o, s:o}", "topic", a->names[0], "created", !e->code, "error", e->code ? e->text : NULL,
+	return json_pack("{s:s, s:b, s:s?, s:s?, s:o, s:o}", "topic", a->base.names[0], "created", !e->code, "error", e->code ? e->text : NULL,
 			 "id", wire_uuid_is_zero(&t->topic_id) ? NULL : id, "partitions", t->num_partitions < 0 ? json_null() : json_integer(t->num_partitions),
 			 "replication_factor", t->replication_factor < 0 ? json_null() : json_integer(t->replication_factor));
 }
@@ -81,8 +81,9 @@ static json_t *listed(json_t *o)
 	return list;
 }
 
-int topic_create_run(struct remote *r, const struct topic_args *a)
+int topic_create_run(struct remote *r, const void *args)
 {
+	const struct topic_args *a = args;
 	struct create_topics_response s;
 	struct err e = ERR_INIT;
 	char words[1000];
@@ -90,12 +91,12 @@ int topic_create_run(struct remote *r, const struct topic_args *a)
 	int16_t error = rc < 0 ? KAFKA_NONE : create_error(&s);
 	if (rc == 0 && error)
 		rc = err_set(&e, ERR_INVALID, "%s", topic_error_words(error, s.topics.n == 1 ? s.topics.v[0].error_message : WIRE_NULL_STRING, words));
-	json_t *o = a->json ? created_json(a, &s, &e) : NULL;
+	json_t *o = a->base.json ? created_json(a, &s, &e) : NULL;
 	if (rc == 0)
-		wait_for_partitions(r, a->names[0], a->partitions ? a->partitions : 1);
+		wait_for_partitions(r, a->base.names[0], a->partitions ? a->partitions : 1);
 	else
-		topic_say("topic %s is not created: %s", a->names[0], e.text);
-	if (a->json && !topic_print_json(listed(o)))
+		topic_say("topic %s is not created: %s", a->base.names[0], e.text);
+	if (a->base.json && !remote_print_json("spoolfs topic", listed(o)))
 		rc = ERR_IO;
 	return rc < 0 ? EXIT_FAILURE : 0;
 }
@@ -117,7 +118,7 @@ static int alter_settings(struct remote *r, const struct topic_args *a, struct e
 	wire_init(&wire_incremental_alter_configs_request, &q);
 	wire_init(&wire_incremental_alter_configs_request_resource, &t);
 	t.resource_type = RESOURCE_TOPIC;
-	t.resource_name = wire_string(a->names[0]);
+	t.resource_name = wire_string(a->base.names[0]);
 	t.configs.v = remote_get(r, (size_t)(a->setting_count + 1) * sizeof *t.configs.v, e);
 	if (!t.configs.v)
 		return ERR_NO_MEMORY;
@@ -149,22 +150,23 @@ static int alter_partitions(struct remote *r, const struct topic_args *a, struct
 	char words[1000];
 	wire_init(&wire_create_partitions_request, &q);
 	wire_init(&wire_create_partitions_request_topic, &t);
-	t.name = wire_string(a->names[0]);
+	t.name = wire_string(a->base.names[0]);
 	t.count = a->partitions;
 	t.assignments.n = -1; /* the cluster chooses where they go */
 	q.topics.v = &t;
 	q.topics.n = 1;
-	q.timeout_ms = a->timeout_ms;
+	q.timeout_ms = a->base.timeout_ms;
 	int rc = topic_controller_call(r, API_CREATE_PARTITIONS, &q, &s, grow_error, e);
 	if (rc == 0 && grow_error(&s))
 		rc = err_set(e, ERR_INVALID, "%s", topic_error_words(grow_error(&s), s.results.n == 1 ? s.results.v[0].error_message : WIRE_NULL_STRING, words));
 	if (rc == 0)
-		wait_for_partitions(r, a->names[0], a->partitions);
+		wait_for_partitions(r, a->base.names[0], a->partitions);
 	return rc;
 }
 
-int topic_alter_run(struct remote *r, const struct topic_args *a)
+int topic_alter_run(struct remote *r, const void *args)
 {
+	const struct topic_args *a = args;
 	struct err e = ERR_INIT;
 	bool settings = false;
 	int rc = a->setting_count ? alter_settings(r, a, &e) : 0;
@@ -172,8 +174,8 @@ int topic_alter_run(struct remote *r, const struct topic_args *a)
 	if (rc == 0 && a->partitions)
 		rc = alter_partitions(r, a, &e);
 	if (rc < 0)
-		topic_say("topic %s is not altered%s: %s", a->names[0], settings ? ", but for its properties" : "", e.text);
-	if (a->json && !topic_print_json(listed(json_pack("{s:s, s:b, s:s?}", "topic", a->names[0], "altered", rc == 0, "error", rc < 0 ? e.text : NULL))))
+		topic_say("topic %s is not altered%s: %s", a->base.names[0], settings ? ", but for its properties" : "", e.text);
+	if (a->base.json && !remote_print_json("spoolfs topic", listed(json_pack("{s:s, s:b, s:s?}", "topic", a->base.names[0], "altered", rc == 0, "error", rc < 0 ? e.text : NULL))))
 		rc = ERR_IO;
 	return rc < 0 ? EXIT_FAILURE : 0;
 }
@@ -203,7 +205,7 @@ static int delete_topic(struct remote *r, const struct topic_args *a, const char
 	q.topics.n = version >= 6;
 	q.topic_names.v = &text;
 	q.topic_names.n = 1;
-	q.timeout_ms = a->timeout_ms;
+	q.timeout_ms = a->base.timeout_ms;
 	int rc = topic_controller_call(r, API_DELETE_TOPICS, &q, &s, delete_error, e);
 	if (rc < 0 || !delete_error(&s))
 		return rc;
@@ -211,21 +213,22 @@ static int delete_topic(struct remote *r, const struct topic_args *a, const char
 	return err_set(e, ERR_INVALID, "%s", topic_error_words(delete_error(&s), s.responses.n == 1 && !unknown ? s.responses.v[0].error_message : WIRE_NULL_STRING, words));
 }
 
-int topic_delete_run(struct remote *r, const struct topic_args *a)
+int topic_delete_run(struct remote *r, const void *args)
 {
-	json_t *list = a->json ? json_array() : NULL;
+	const struct topic_args *a = args;
+	json_t *list = a->base.json ? json_array() : NULL;
 	int status = 0;
-	for (int i = 0; i < a->count; i++) {
+	for (int i = 0; i < a->base.count; i++) {
 		struct err e = ERR_INIT;
-		int rc = delete_topic(r, a, a->names[i], &e);
+		int rc = delete_topic(r, a, a->base.names[i], &e);
 		if (rc < 0) {
-			topic_say("topic %s is not deleted: %s", a->names[i], e.text);
+			topic_say("topic %s is not deleted: %s", a->base.names[i], e.text);
 			status = EXIT_FAILURE;
 		}
-		if (a->json)
-			json_array_append_new(list, json_pack("{s:s, s:b, s:s?}", "topic", a->names[i], "deleted", rc == 0, "error", rc < 0 ? e.text : NULL));
+		if (a->base.json)
+			json_array_append_new(list, json_pack("{s:s, s:b, s:s?}", "topic", a->base.names[i], "deleted", rc == 0, "error", rc < 0 ? e.text : NULL));
 	}
-	if (a->json && !topic_print_json(list))
+	if (a->base.json && !remote_print_json("spoolfs topic", list))
 		status = EXIT_FAILURE;
 	return status;
 }

@@ -206,8 +206,9 @@ static size_t replicas_of(const struct about *t)
 	return t->partitions ? (size_t)t->partition[0].replicas.n : 0;
 }
 
-int topic_list_run(struct remote *r, const struct topic_args *a)
+int topic_list_run(struct remote *r, const void *args)
 {
+	const struct topic_args *a = args;
 	struct listing l = {0};
 	struct err e = ERR_INIT;
 	if (ask_topics(r, NULL, 0, &l, &e) < 0) {
@@ -216,12 +217,12 @@ int topic_list_run(struct remote *r, const struct topic_args *a)
 	}
 	if (!a->all)
 		leave_out_internal(&l);
-	if (a->json) {
+	if (a->base.json) {
 		json_t *list = json_array();
 		for (size_t i = 0; i < l.n; i++)
 			json_array_append_new(list, json_pack("{s:s, s:s?, s:i, s:I, s:b}", "topic", l.v[i].name, "id", *l.v[i].id ? l.v[i].id : NULL, "partitions", (int)l.v[i].partitions,
 							      "replication_factor", (json_int_t)replicas_of(&l.v[i]), "internal", l.v[i].internal));
-		return topic_print_json(list) ? 0 : EXIT_FAILURE;
+		return remote_print_json("spoolfs topic", list) ? 0 : EXIT_FAILURE;
 	}
 	struct table t;
 	table_init(&t, (const char *const[]){"TOPIC", "PARTITIONS", "REPLICAS"}, 3);
@@ -325,12 +326,13 @@ static bool report_missing(struct listing *l)
 	return missing;
 }
 
-int topic_describe_run(struct remote *r, const struct topic_args *a)
+int topic_describe_run(struct remote *r, const void *args)
 {
+	const struct topic_args *a = args;
 	struct listing l = {0};
 	struct err e = ERR_INIT;
-	int rc = ask_topics(r, a->count ? a->names : NULL, a->count, &l, &e);
-	if (rc == 0 && !a->count && !a->all)
+	int rc = ask_topics(r, a->base.count ? a->base.names : NULL, a->base.count, &l, &e);
+	if (rc == 0 && !a->base.count && !a->all)
 		leave_out_internal(&l);
 	int status = rc == 0 && report_missing(&l) ? EXIT_FAILURE : 0;
 	if (rc == 0)
@@ -341,11 +343,11 @@ int topic_describe_run(struct remote *r, const struct topic_args *a)
 		topic_say("%s", e.text);
 		return EXIT_FAILURE;
 	}
-	if (a->json) {
+	if (a->base.json) {
 		json_t *list = json_array();
 		for (size_t i = 0; i < l.n; i++)
 			json_array_append_new(list, topic_json(&l.v[i]));
-		return topic_print_json(list) ? status : EXIT_FAILURE;
+		return remote_print_json("spoolfs topic", list) ? status : EXIT_FAILURE;
 	}
 	for (size_t i = 0; i < l.n; i++) {
 		if (i)

@@ -28,7 +28,7 @@ static bool list_partition(struct call *c, struct wire_string topic, const struc
 	return true;
 }
 
-/* Of all partitions of the request, one after the other, those that stand there more than once: Kafka refuses them, as it could not answer both. NULL: no memory. */
+/* Of all partitions of the request, one after the other, those that stand there more than once: Kafka refuses them, each once. NULL: no memory. */
 static uint8_t *asked_twice(struct call *c)
 {
 	const struct list_offsets_request *r = c->request;
@@ -53,14 +53,17 @@ void handle_list_offsets(struct call *c)
 	for (int32_t t = 0; good && t < r->topics.n; t++) {
 		struct list_offsets_response_topic *topic = &a.topics.v[t];
 		topic->name = r->topics.v[t].name;
-		topic->partitions.n = r->topics.v[t].partitions.n;
-		good = (topic->partitions.v = call_array(c, &wire_list_offsets_response_partition, topic->partitions.n));
-		for (int32_t k = 0; good && k < topic->partitions.n; k++) {
-			if (*twice++) {
-				topic->partitions.v[k].partition_index = r->topics.v[t].partitions.v[k].partition_index;
-				topic->partitions.v[k].error_code = KAFKA_INVALID_REQUEST;
-			} else
-				good = list_partition(c, topic->name, &r->topics.v[t].partitions.v[k], &topic->partitions.v[k]);
+		good = (topic->partitions.v = call_array(c, &wire_list_offsets_response_partition, r->topics.v[t].partitions.n));
+		for (int32_t k = 0; good && k < r->topics.v[t].partitions.n; k++, twice++) {
+			const struct list_offsets_request_partition *asked = &r->topics.v[t].partitions.v[k];
+			struct list_offsets_response_partition *answer = &topic->partitions.v[topic->partitions.n];
+			topic->partitions.n += *twice < 2;
+			if (*twice == 0)
+				good = list_partition(c, topic->name, asked, answer);
+			else if (*twice == 1) {
+				answer->partition_index = asked->partition_index;
+				answer->error_code = KAFKA_INVALID_REQUEST;
+			}
 		}
 	}
 	a.topics.n = r->topics.n;

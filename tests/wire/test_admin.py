@@ -456,3 +456,15 @@ def test_spoolfs_topic_says_how_it_is_called(spoolfs, sh, words, said):
 def test_spoolfs_topic_without_a_broker(spoolfs, sh):
     port = kafka.free_ports(1)[0]
     sh(f"{spoolfs} topic list -b 127.0.0.1:{port}", status=1, stderr=f"spoolfs topic: 127.0.0.1:{port}: Connection refused")
+
+
+@pytest.mark.parametrize("others", [0, 100])
+def test_list_offsets_refuses_what_is_asked_twice(ask, others):
+    """Each such partition once, and the others are answered, however many topics there are."""
+    create(ask, "twice", partitions=3)
+    topics = [{"name": f"none{i}", "partitions": [{"partition_index": 0, "timestamp": -1}]} for i in range(others)]
+    topics.append({"name": "twice", "partitions": [{"partition_index": i, "timestamp": -1} for i in (0, 1, 0)]})
+    topics.append({"name": "twice", "partitions": [{"partition_index": i, "timestamp": -1} for i in (2, 1)]})
+    answer = ask("ListOffsets", 7, topics=topics)
+    found = [(p["partition_index"], p["error_code"]) for t in answer["topics"] if t["name"] == "twice" for p in t["partitions"]]
+    assert sorted(found) == [(0, 42), (1, 42), (2, 0)]
