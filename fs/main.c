@@ -14,6 +14,7 @@
 #include "fs/properties.h"
 #include "fs/version.h"
 #include "store/conf.h"
+#include "store/entries.h"
 #include "store/log.h"
 
 static const struct command {
@@ -143,6 +144,7 @@ int main(int argc, char **argv)
 	};
 	open_standard_files();
 	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+	entries_guard_reads();
 	argp_err_exit_status = EXIT_USAGE;
 	const char *name = argc ? strrchr(argv[0], '/') : NULL;
 	name = name ? name + 1 : argc ? argv[0] : "spoolfs";

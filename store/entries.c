@@ -2,12 +2,85 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "store/io.h"
+
+/* The thread sanitizer takes a new mapping for a write by this thread. */
+#ifdef __SANITIZE_THREAD__
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
+#else
+#define AnnotateIgnoreWritesBegin(file, line) ((void)0)
+#define AnnotateIgnoreWritesEnd(file, line) ((void)0)
+#endif
+
+/* ---- pages that cannot be read ---- */
+
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct entries *all_open; /* open_lock */
+static struct sigaction previous;  /* who had the signal */
+
+static bool is_mapped(const uint8_t *at)
+{
+	pthread_mutex_lock(&open_lock); /* whoever reads a mapping does not hold it */
+	const struct entries *x = all_open;
+	while (x && (at < x->map || at >= x->map + x->map_bytes))
+		x = x->next;
+	pthread_mutex_unlock(&open_lock);
+	return x;
+}
+
+/* On the reader's own thread, between two of its instructions. */
+static void put_zeros(int signal, siginfo_t *info, void *context)
+{
+	int error = errno;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	uint8_t *at = (uint8_t *)info->si_addr - (uintptr_t)info->si_addr % page;
+	(void)context;
+	AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+	if (!is_mapped(info->si_addr) || mmap(at, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		sigaction(signal, &previous, NULL); /* it comes again at once, to them */
+	AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+	errno = error;
+}
+
+void entries_guard_reads(void)
+{
+	struct sigaction a = {.sa_sigaction = put_zeros, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+	sigemptyset(&a.sa_mask);
+	struct sigaction was;
+	if (sigaction(SIGBUS, &a, &was) == 0 && was.sa_sigaction != put_zeros)
+		previous = was;
+}
+
+static void enlist(struct entries *x)
+{
+	pthread_mutex_lock(&open_lock);
+	x->next = all_open;
+	x->link = &all_open;
+	if (x->next)
+		x->next->link = &x->next;
+	all_open = x;
+	pthread_mutex_unlock(&open_lock);
+}
+
+static void delist(struct entries *x)
+{
+	if (!x->link)
+		return;
+	pthread_mutex_lock(&open_lock);
+	*x->link = x->next;
+	if (x->next)
+		x->next->link = x->link;
+	pthread_mutex_unlock(&open_lock);
+	x->link = NULL;
+}
 
 /* ---- opening ---- */
 
@@ -35,6 +108,7 @@ static int open_file(struct entries *x, bool writable, bool create, size_t reser
 		return err_sys(e, sys, "cannot map %s", x->path);
 	x->map = map;
 	x->map_bytes = bytes;
+	enlist(x);
 	return 0;
 }
 
@@ -49,6 +123,7 @@ int entries_open(struct entries *x, const char *path, bool writable, bool create
 
 void entries_close(struct entries *x)
 {
+	delist(x);
 	io_munmap((void *)x->map, x->map_bytes);
 	io_close(x->fd);
 	free(x->path);
@@ -66,15 +141,6 @@ static size_t page_up(size_t bytes)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	return (bytes + page - 1) / page * page;
 }
-
-/* The thread sanitizer takes a new mapping for a write by this thread. */
-#ifdef __SANITIZE_THREAD__
-void AnnotateIgnoreWritesBegin(const char *file, int line);
-void AnnotateIgnoreWritesEnd(const char *file, int line);
-#else
-#define AnnotateIgnoreWritesBegin(file, line) ((void)0)
-#define AnnotateIgnoreWritesEnd(file, line) ((void)0)
-#endif
 
 static int remap(struct entries *x, size_t from, size_t to, bool file)
 {

@@ -12,7 +12,10 @@
  * A reader may still look at an entry below the count it has read when that entry is cut off meanwhile: it finds the old bytes, newer ones or zeros, so it
  * has to check what it reads. The pages that the file no longer reaches, where there would be SIGBUS, show zeros ("hidden") until it grows over them again.
  *
- * thread: one writer (the log's appender); any readers. locks: none.
+ * Where the file cannot be read behind its mapping (the disk fails, or somebody else has cut it), there would be SIGBUS too: the handler of
+ * entries_guard_reads puts zeros there instead, so that such a file costs its own use and not the process.
+ *
+ * thread: one writer (the log's appender); any readers. locks: the list of what is open, a leaf, taken at opening and closing, and by that handler.
  */
 #ifndef STORE_ENTRIES_H
 #define STORE_ENTRIES_H
@@ -24,6 +27,9 @@
 
 #include "store/err.h"
 
+/* Installs that handler; SIGBUS from anywhere else is what it was. At the program's start; again is fine. */
+void entries_guard_reads(void);
+
 struct entries {
 	int fd;
 	uint32_t header_bytes, entry_bytes;
@@ -32,10 +38,11 @@ struct entries {
 	size_t map_bytes;
 	size_t hidden_from, hidden_to; /* whole pages of the map; the writer's */
 	_Atomic uint32_t count;
+	struct entries *next, **link; /* all that are open; the list's lock */
 };
 
 /* Opens or creates (create; only a file without a header is made from nothing). A trailing partial entry, or a file shorter than its header, is ERR_CORRUPT.
- * reserve_bytes: 0 for a read-only file (then its size is mapped). e's sentence names the path. After a failure x is closed. */
+ * reserve_bytes: 0 for a read-only file (then its size is mapped). e's sentence names the path. After a failure x is closed. x stays where it is until it is closed. */
 int entries_open(struct entries *x, const char *path, bool writable, bool create, uint32_t header_bytes, uint32_t entry_bytes,
 		 size_t reserve_bytes, struct err *e);
 void entries_close(struct entries *x); /* again is fine */

@@ -208,6 +208,20 @@ def test_a_damaged_file_beside_the_log_costs_nothing(filled, files, damage, stop
     ), "only what was damaged, and nobody needed since"
 
 
+@pytest.mark.parametrize("files", [".index", ".timeindex", ".view"])
+def test_a_file_that_is_cut_while_it_is_mapped_costs_nothing(filled, files):
+    """Reading it would be SIGBUS, as it is where the disk cannot give its pages."""
+    filled.mount.expect("")
+    filled.check()  # it is open now
+    for path in filled.stored.glob(f"*{files}"):
+        os.truncate(path, 0)
+    filled.check()
+    filled.check_still_works()
+    assert filled.mount.daemon.running
+    filled.mount.remount()
+    filled.check_still_works()
+
+
 def test_where_the_log_starts_is_kept_twice(filled):
     """The pair (offset, position) is in view-start-checkpoint and in the first .view; with both lost nobody can know
     it: no wrong positions, but EIO."""

@@ -5,11 +5,14 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -402,6 +405,41 @@ static void test_entries_below_an_old_count_can_be_looked_at(void **state)
 	entries_close(&x);
 }
 
+/* Somebody else cuts the file: what was there reads as zeros, as does what the disk cannot give. A mapping of others is no business of ours. */
+static void test_a_file_that_cannot_be_read_shows_zeros(void **state)
+{
+	(void)state;
+	struct entries x, other;
+	char other_path[120];
+	snprintf(other_path, sizeof other_path, "%s/other", dir);
+	ok(entries_open(&x, path, true, true, 0, BYTES, RESERVE, &e));
+	ok(entries_open(&other, other_path, true, true, 0, BYTES, RESERVE, &e));
+	append(&x, 3000, 1);
+	append(&other, 3000, 1);
+	entries_guard_reads();
+	assert_int_equal(truncate(path, 0), 0);
+	for (uint32_t i = 0; i < 3000; i += 7) {
+		errno = 77;
+		assert_int_equal(be32_get(entries_at(&x, i)), 0);
+		assert_int_equal(errno, 77);
+		assert_entry(&other, i, 1);
+	}
+	entries_close(&x);
+	int status;
+	pid_t child = fork();
+	if (child == 0) {
+		int fd = open(other_path, O_RDONLY);
+		const volatile uint8_t *theirs = mmap(NULL, 1 << 20, PROT_READ, MAP_SHARED, fd, 0);
+		signal(SIGBUS, SIG_DFL); /* not cmocka's, which would go on with the next test */
+		entries_guard_reads();
+		_exit(theirs[1 << 19]);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_entry(&other, 2999, 1);
+	entries_close(&other);
+}
+
 /* ---- against a model, with faults ---- */
 
 struct model { uint32_t generation[20000], count; };
@@ -545,6 +583,7 @@ int main(void)
 		IN_DIR(test_truncate),
 		IN_DIR(test_a_failed_truncation_changes_nothing),
 		IN_DIR(test_entries_below_an_old_count_can_be_looked_at),
+		IN_DIR(test_a_file_that_cannot_be_read_shows_zeros),
 		IN_DIR(test_random_steps_with_faults),
 		IN_DIR(test_readers_see_entries_after_their_bytes),
 		IN_DIR(test_readers_survive_cuts),
