@@ -51,8 +51,7 @@ def group_json(server, *words):
     return json.loads(group(server, *words, "--json").stdout)
 
 
-# long: in about one of thirty runs the first member of kafka-python is given no partitions, whoever of the two is to blame
-@pytest.mark.parametrize("library", ["confluent", pytest.param("kafka-python", marks=pytest.mark.long)])
+@pytest.mark.parametrize("library", ["confluent", "kafka-python"])
 def test_members_come_go_and_are_killed(serve, members, library):
     """Everything is read; twice only what a killed member had not committed."""
     server = serve(QUICK)
