@@ -18,24 +18,16 @@
 #include <stdlib.h>
 
 #include "cluster/model.h"
+#include "cluster/task.h"
 #include "store/diag.h"
 #include "store/io.h"
 
 enum { SOON_MS = 1000, IDLE_MS = 60000, FLUSH_LEAST_MS = 10, FLUSH_MOST_MS = 1000 };
 
-struct task {
-	struct agent *agent;
-	struct timer timer;
-	struct pool_job job;
-	int64_t (*run)(struct agent *a); /* returns the milliseconds until the next time; -1: when it is asked for */
-	_Atomic bool running;
-};
-
 struct agent {
 	struct broker *broker;
 	struct timer_heap *timers;
 	pthread_t thread;
-	pthread_mutex_t lock;
 	_Atomic int64_t delete_due_ms; /* wall clock; INT64_MAX: nothing waits */
 	struct task checkpoint, retention, flush, producers, delete, idle;
 };
@@ -43,28 +35,6 @@ struct agent {
 struct timer_heap *agent_timers(struct agent *a)
 {
 	return a->timers;
-}
-
-static void arm(struct task *k, int64_t in_ms)
-{
-	timer_arm(k->agent->timers, &k->timer, mono_after_ms(mono_now(), in_ms));
-}
-
-static void fired(struct timer *t, void *arg)
-{
-	struct task *k = arg;
-	(void)t;
-	if (!atomic_exchange(&k->running, true))
-		pool_run(k->agent->broker->pool, &k->job);
-}
-
-static void run_task(struct pool_job *job)
-{
-	struct task *k = (struct task *)((char *)job - offsetof(struct task, job));
-	int64_t next = k->run(k->agent);
-	k->running = false;
-	if (next >= 0 && !k->agent->broker->stopping)
-		arm(k, next);
 }
 
 /* ---- over all partitions ---- */
@@ -96,8 +66,9 @@ static void report(const struct err *why)
 
 /* ---- the tasks ---- */
 
-static int64_t do_checkpoint(struct agent *a)
+static int64_t do_checkpoint(void *arg)
 {
+	struct agent *a = arg;
 	for (int i = 0; i < a->broker->dir_count; i++) {
 		struct err why = ERR_INIT;
 		if (!a->broker->dir[i].offline && broker_checkpoint(a->broker, &a->broker->dir[i], false, &why) < 0)
@@ -117,8 +88,9 @@ static void retain_one(struct partition *p, void *arg)
 		report(&why);
 }
 
-static int64_t do_retention(struct agent *a)
+static int64_t do_retention(void *arg)
 {
+	struct agent *a = arg;
 	each_partition(a, retain_one, NULL);
 	return conf_int(a->broker->conf, "log.retention.check.interval.ms");
 }
@@ -134,8 +106,9 @@ static void flush_one(struct partition *p, void *arg)
 		partition_flush_soon(p);
 }
 
-static int64_t do_flush(struct agent *a)
+static int64_t do_flush(void *arg)
 {
+	struct agent *a = arg;
 	int64_t least = INT64_MAX;
 	each_partition(a, flush_one, &least);
 	if (least == INT64_MAX)
@@ -146,7 +119,7 @@ static int64_t do_flush(struct agent *a)
 void agent_flush_changed(struct agent *a)
 {
 	if (a)
-		arm(&a->flush, FLUSH_LEAST_MS);
+		task_ask(&a->flush, FLUSH_LEAST_MS);
 }
 
 static void expire_one(struct partition *p, void *arg)
@@ -154,8 +127,9 @@ static void expire_one(struct partition *p, void *arg)
 	partition_expire_producers(p, wall_now_ms(), *(int64_t *)arg);
 }
 
-static int64_t do_producers(struct agent *a)
+static int64_t do_producers(void *arg)
 {
+	struct agent *a = arg;
 	int64_t expiration_ms = broker_conf_int(a->broker, "producer.id.expiration.ms");
 	each_partition(a, expire_one, &expiration_ms);
 	return conf_int(a->broker->conf, "producer.id.expiration.check.interval.ms");
@@ -181,8 +155,9 @@ static int remove_deleted_topic(void *arg, const char *name, unsigned char type)
 	return 0;
 }
 
-static int64_t do_delete(struct agent *a)
+static int64_t do_delete(void *arg)
 {
+	struct agent *a = arg;
 	int64_t due = a->delete_due_ms, now = wall_now_ms();
 	if (due <= now) {
 		a->delete_due_ms = INT64_MAX;
@@ -202,7 +177,7 @@ void agent_delete_later(struct agent *a, int64_t delay_ms)
 	if (!a || a->broker->read_only || a->delete_due_ms <= due)
 		return;
 	a->delete_due_ms = due;
-	arm(&a->delete, due - now);
+	task_ask(&a->delete, due - now);
 }
 
 static void close_one(struct partition *p, void *arg)
@@ -212,8 +187,9 @@ static void close_one(struct partition *p, void *arg)
 		report(&why);
 }
 
-static int64_t do_idle(struct agent *a)
+static int64_t do_idle(void *arg)
 {
+	struct agent *a = arg;
 	int64_t before = wall_now_ms() - IDLE_MS;
 	each_partition(a, close_one, &before);
 	return IDLE_MS / 2;
@@ -222,7 +198,7 @@ static int64_t do_idle(struct agent *a)
 void agent_checkpoint_soon(struct agent *a)
 {
 	if (a)
-		arm(&a->checkpoint, SOON_MS);
+		task_ask(&a->checkpoint, SOON_MS);
 }
 
 /* ---- life ---- */
@@ -238,15 +214,6 @@ static void *scheduler(void *arg)
 	return NULL;
 }
 
-static void task_init(struct agent *a, struct task *k, int64_t (*run)(struct agent *a))
-{
-	k->agent = a;
-	k->run = run;
-	k->job.run = run_task;
-	k->timer.fire = fired;
-	k->timer.arg = k;
-}
-
 struct agent *agent_start(struct broker *b, struct err *e)
 {
 	struct agent *a = calloc(1, sizeof *a);
@@ -257,16 +224,15 @@ struct agent *agent_start(struct broker *b, struct err *e)
 	}
 	a->broker = b;
 	a->delete_due_ms = INT64_MAX;
-	task_init(a, &a->checkpoint, do_checkpoint);
-	task_init(a, &a->retention, do_retention);
-	task_init(a, &a->flush, do_flush);
-	task_init(a, &a->producers, do_producers);
-	task_init(a, &a->delete, do_delete);
-	task_init(a, &a->idle, do_idle);
+	task_init(&a->checkpoint, a->timers, b->pool, do_checkpoint, a);
+	task_init(&a->retention, a->timers, b->pool, do_retention, a);
+	task_init(&a->flush, a->timers, b->pool, do_flush, a);
+	task_init(&a->producers, a->timers, b->pool, do_producers, a);
+	task_init(&a->delete, a->timers, b->pool, do_delete, a);
+	task_init(&a->idle, a->timers, b->pool, do_idle, a);
 	int sys = pthread_create(&a->thread, NULL, scheduler, a);
 	if (sys) {
-		timer_heap_free(a->timers);
-		free(a);
+		agent_free(a);
 		err_sys(e, sys, "cannot start the agent's thread");
 		return NULL;
 	}
@@ -275,22 +241,27 @@ struct agent *agent_start(struct broker *b, struct err *e)
 
 void agent_begin(struct agent *a)
 {
-	arm(&a->checkpoint, SOON_MS);
+	task_ask(&a->checkpoint, SOON_MS);
 	if (!a->broker->read_only)
-		arm(&a->retention, conf_int(a->broker->conf, "log.retention.check.interval.ms"));
-	arm(&a->flush, SOON_MS);
-	arm(&a->producers, conf_int(a->broker->conf, "producer.id.expiration.check.interval.ms"));
-	arm(&a->idle, IDLE_MS / 2);
+		task_ask(&a->retention, conf_int(a->broker->conf, "log.retention.check.interval.ms"));
+	task_ask(&a->flush, SOON_MS);
+	task_ask(&a->producers, conf_int(a->broker->conf, "producer.id.expiration.check.interval.ms"));
+	task_ask(&a->idle, IDLE_MS / 2);
 }
 
-/* The broker is stopping: no task is armed again. Jobs that run end early and are waited for with the pool. */
+static void each_task(struct agent *a, void (*fn)(struct task *k))
+{
+	struct task *all[] = {&a->checkpoint, &a->retention, &a->flush, &a->producers, &a->delete, &a->idle};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		fn(all[i]);
+}
+
+/* The broker is stopping: no task is begun again. Jobs that run end early and are waited for with the pool. */
 void agent_stop(struct agent *a)
 {
 	if (!a)
 		return;
-	struct task *all[] = {&a->checkpoint, &a->retention, &a->flush, &a->producers, &a->delete, &a->idle};
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-		timer_cancel(a->timers, &all[i]->timer);
+	each_task(a, task_stop);
 	timer_stop(a->timers);
 	pthread_join(a->thread, NULL);
 }
@@ -299,6 +270,7 @@ void agent_free(struct agent *a)
 {
 	if (!a)
 		return;
+	each_task(a, task_release);
 	timer_heap_free(a->timers);
 	free(a);
 }

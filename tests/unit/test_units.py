@@ -25,6 +25,7 @@ CONCURRENT = {
     "pool",
     "producer_ids",
     "segment",
+    "task",
     "timer",
 }
 
