@@ -4,6 +4,8 @@
     records(data / "t-0")                                                          [(offset, key, value)] of what is in the .log files, uncompressed ones
 """
 
+import contextlib
+import os
 import struct
 from pathlib import Path
 
@@ -78,20 +80,33 @@ class _Cursor:
         return self.data[self.at - length:self.at]
 
 
+def _segments(directory: Path):
+    return sorted((entry.name, entry.inode()) for entry in os.scandir(directory) if entry.name.endswith((".log", ".log.swap")))
+
+
 def records(directory: Path):
-    found = []
-    for log in sorted(directory.glob("*.log")):
-        data, at = log.read_bytes(), 0
-        while at < len(data):
-            base, length = struct.unpack_from(">qi", data, at)
-            count = struct.unpack_from(">i", data, at + 57)[0]
-            cursor = _Cursor(data[at + 61:at + 12 + length])
-            for _ in range(count):
-                end = cursor.varint() + cursor.at
-                cursor.at += 1
-                cursor.varint()
-                delta = cursor.varint()
-                found.append((base + delta, cursor.bytes(), cursor.bytes()))
-                cursor.at = end
-            at += 12 + length
+    """(offset, key, value) of each record. While a compacted segment takes the place of others neither it nor they are to be seen: then it is looked again."""
+    while True:
+        before, found = _segments(directory), []
+        with contextlib.suppress(FileNotFoundError):
+            for name, _ in before:
+                found += _records_of((directory / name).read_bytes())
+            if not any(name.endswith(".swap") for name, _ in before) and _segments(directory) == before:
+                return found
+
+
+def _records_of(data: bytes):
+    found, at = [], 0
+    while at < len(data):
+        base, length = struct.unpack_from(">qi", data, at)
+        count = struct.unpack_from(">i", data, at + 57)[0]
+        cursor = _Cursor(data[at + 61:at + 12 + length])
+        for _ in range(count):
+            end = cursor.varint() + cursor.at
+            cursor.at += 1
+            cursor.varint()
+            delta = cursor.varint()
+            found.append((base + delta, cursor.bytes(), cursor.bytes()))
+            cursor.at = end
+        at += 12 + length
     return found
