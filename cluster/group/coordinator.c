@@ -343,25 +343,45 @@ static int open_topic(struct coordinator *c, bool create, struct err *e)
 	return rc < 0 ? rc : make_shards(c, e);
 }
 
+static bool has_topic(struct coordinator *c)
+{
+	return c->shards && !c->gone;
+}
+
+static bool is_running(struct coordinator *c)
+{
+	return c->started && !c->stopping;
+}
+
 int coordinator_need_topic(struct coordinator *c, struct err *e)
 {
-	if (c->stopping || !c->started)
-		return err_set(e, ERR_STOPPING, "the group coordinator is not running");
-	if (c->shards && !c->gone)
+	int rc = 0;
+	if (is_running(c) && has_topic(c))
 		return 0;
-	int rc = open_topic(c, true, e);
-	if (rc == 0) {
+	pthread_mutex_lock(&c->topic_lock);
+	if (!is_running(c))
+		rc = err_set(e, ERR_STOPPING, "the group coordinator is not running");
+	else if (!has_topic(c) && (rc = open_topic(c, true, e)) == 0) {
 		c->gone = false;
 		load_all(c);
 	}
+	pthread_mutex_unlock(&c->topic_lock);
 	return rc;
+}
+
+/* locks: topic_lock: what is loaded meanwhile for a topic that was made anew would be unloaded here, and nobody would load it again. */
+static void unload_all(struct coordinator *c)
+{
+	for (int32_t i = 0; c->shards && i < c->shard_count; i++)
+		coordinator_unload(c, i);
 }
 
 void coordinator_forget_all(struct coordinator *c)
 {
+	pthread_mutex_lock(&c->topic_lock);
 	c->gone = true;
-	for (int32_t i = 0; c->shards && i < c->shard_count; i++)
-		coordinator_unload(c, i);
+	unload_all(c);
+	pthread_mutex_unlock(&c->topic_lock);
 }
 
 int32_t coordinator_partitions(struct coordinator *c)
@@ -439,6 +459,7 @@ int coordinator_new(struct coordinator **out, const struct coordinator_options *
 	c->expire_timer.fire = expiry_due;
 	c->expire_timer.arg = c;
 	c->expire_job.run = run_expiry;
+	pthread_mutex_init(&c->topic_lock, NULL);
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->quiet, NULL);
 	*out = c;
@@ -459,8 +480,9 @@ void coordinator_start(struct coordinator *c)
 void coordinator_stop(struct coordinator *c)
 {
 	c->stopping = true;
-	for (int32_t i = 0; c->shards && i < c->shard_count; i++)
-		coordinator_unload(c, i);
+	pthread_mutex_lock(&c->topic_lock);
+	unload_all(c);
+	pthread_mutex_unlock(&c->topic_lock);
 	for (int i = 0; i < 2; i++) { /* its job may have armed the timer once more */
 		timer_cancel(c->timers, &c->expire_timer);
 		pthread_mutex_lock(&c->lock);
@@ -485,6 +507,7 @@ void coordinator_free(struct coordinator *c)
 	for (int32_t i = 0; c->shards && i < c->shard_count; i++)
 		pthread_mutex_destroy(&c->shards[i].lock);
 	free(c->shards);
+	pthread_mutex_destroy(&c->topic_lock);
 	pthread_mutex_destroy(&c->lock);
 	pthread_cond_destroy(&c->quiet);
 	free(c);

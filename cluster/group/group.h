@@ -13,9 +13,9 @@
  *    Stable                yes        -           -       -      yes     every member can have its assignment
  *    Dead                  -          -           -       -      yes     no longer in the table
  *
- * Lock order: group.lock, shard.lock, journal.lock, coordinator.lock, then those of the partition and of the timer heap. Whoever holds a group's lock takes no other
- * group's. Answers are gathered while it is held (replies), and given when it is not; appends are queued in the journal while it is held, so that their order is
- * the order of decisions, and handed to the partition when it is not.
+ * Lock order: coordinator.topic_lock, group.lock, shard.lock, journal.lock, coordinator.lock, then those of the partition and of the timer heap. Whoever holds a group's
+ * lock takes no other group's. Answers are gathered while it is held (replies), and given when it is not; appends are queued in the journal while it is held, so that their
+ * order is the order of decisions, and handed to the partition when it is not.
  */
 #ifndef CLUSTER_GROUP_GROUP_H
 #define CLUSTER_GROUP_GROUP_H
@@ -306,6 +306,7 @@ struct coordinator {
 	int32_t default_partitions;
 	enum codec codec;            /* of what is written */
 
+	pthread_mutex_t topic_lock;  /* making the topic, or forgetting it: with all that comes of it, one at a time */
 	pthread_mutex_t lock;        /* making shards, and the next two */
 	pthread_cond_t quiet;
 	uint32_t busy, loading;      /* jobs and writes on the way; of those, loads */

@@ -765,6 +765,57 @@ static void test_unload_and_load(void **state)
 	coordinator_unload(co, -1);
 }
 
+/* A group of that partition. */
+static const char *group_in(int32_t partition)
+{
+	static char name[3][16];
+	for (int i = 0;; i++) {
+		snprintf(name[partition], sizeof name[partition], "g%d", i);
+		if (coordinator_partition_of(co, str(name[partition])) == partition)
+			return name[partition];
+	}
+}
+
+struct asker { pthread_t thread; _Atomic bool answered; int rc; };
+
+static void *need_topic(void *arg)
+{
+	struct asker *a = arg;
+	struct err why = ERR_INIT;
+	a->rc = coordinator_need_topic(co, &why);
+	a->answered = true;
+	return NULL;
+}
+
+/* Whose JoinGroup was parked asks for the coordinator at once; its answer may have to wait until all is forgotten, so that it is not waited for here. */
+static void ask_again(void *arg, const struct group_join_answer *j)
+{
+	struct asker *a = arg;
+	assert_int_equal(j->error, KAFKA_NOT_COORDINATOR);
+	assert_int_equal(pthread_create(&a->thread, NULL, need_topic, a), 0);
+	for (int i = 0; i < 200 && !a->answered; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static void test_the_topic_is_needed_again_while_it_is_forgotten(void **state)
+{
+	(void)state;
+	struct asker asker = {.rc = -1};
+	struct group_protocol range = {str("range"), str("m")};
+	struct group_join_request q = {.group_id = str(group_in(0)), .member_id = str(""), .protocol_type = str("test"), .client_id = str("client"), .client_host = str("/127.0.0.1"),
+				       .protocols = &range, .protocol_count = 1, .session_timeout_ms = 10000, .rebalance_timeout_ms = 60000};
+	group_join(co, &q, ask_again, &asker);
+	struct topic *t = topics_find(b, "__consumer_offsets");
+	assert_int_equal(topics_delete(b, t, false, &err), 0);
+	topic_unref(t);
+	coordinator_forget_all(co);
+	pthread_join(asker.thread, NULL);
+	assert_int_equal(asker.rc, 0);
+	assert_int_equal(coordinator_need_topic(co, &err), 0);
+	for (int32_t i = 0; i < 3; i++)
+		assert_int_equal(commit(group_in(i), "t", 0, 1), 0);
+}
+
 static void test_stopped(void **state)
 {
 	(void)state;
@@ -887,6 +938,7 @@ int main(void)
 		ONE(test_static_id_cannot_be_written),
 		ONE(test_new_group_cannot_be_written),
 		ONE(test_unload_and_load),
+		ONE(test_the_topic_is_needed_again_while_it_is_forgotten),
 		ONE(test_stopped),
 		cmocka_unit_test_teardown(test_before_there_is_a_topic, group_teardown),
 		ONE(test_partition_of_a_group),
