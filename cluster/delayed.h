@@ -1,8 +1,8 @@
 /*
- * delayed: requests that wait for something to happen without holding a thread: a Fetch for bytes, a parked read of the mount, a JoinGroup for its group.
+ * delayed: requests that wait for something to happen to a partition without holding a thread: a Fetch for bytes.
  *
- * There is one such mechanism. A `struct delayed` is embedded in what waits and is owned by it. It stands on one or more lists (one a partition, one a group) through a
- * struct delayed_key each, and on the timer heap with its deadline. What happens to a partition or group wakes those on its list, and nobody else.
+ * A `struct delayed` is embedded in what waits and is owned by it. It stands on one or more lists (one a partition) through a
+ * struct delayed_key each, and on the timer heap with its deadline. What happens to a partition wakes those on its list, and nobody else.
  *
  *   1. delayed_park puts it on its lists, arms the timer, and only then asks missing(): what happens meanwhile is not missed.
  *   2. missing() says how much is missing: 0 or less, it is satisfied; else so many bytes (anything positive, where it is no matter of bytes).
