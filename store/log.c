@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "store/clock.h"
 #include "store/diag.h"
 #include "store/dirs.h"
 #include "store/io.h"
@@ -441,6 +442,7 @@ static void unreserve_producers(struct log *l, struct record_set *const *sets, s
 
 static int reserve_producers(struct log *l, struct record_set *const *sets, size_t n, struct err *e)
 {
+	producers_set_now(l->producers, wall_now_ms());
 	for (size_t i = 0; i < n; i++)
 		for (uint32_t k = 0; k < sets[i]->batch_count; k++) {
 			int64_t id = producer_of(sets[i], k);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "store/clean_swap.h"
+#include "store/clock.h"
 #include "store/consent.h"
 #include "store/diag.h"
 #include "store/dirs.h"
@@ -301,8 +302,10 @@ static struct log *new_log(const struct log_open *o)
 	l->dir = strdup(o->dir);
 	l->name = strdup(o->name);
 	l->producers = producers_new();
-	if (l->dir && l->name && l->producers)
+	if (l->dir && l->name && l->producers) {
+		producers_set_now(l->producers, wall_now_ms());
 		return l;
+	}
 	log_free(l);
 	return NULL;
 }

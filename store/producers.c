@@ -18,6 +18,7 @@ struct producer {
 	int16_t epoch;
 	int32_t coordinator_epoch;    /* of its last marker; -1 */
 	int64_t last_timestamp_ms;
+	int64_t noted_ms;             /* its expiration counts from here */
 	int64_t txn_first_offset;     /* of the open transaction; -1 */
 	uint32_t seen_count;
 	bool more_in_log;             /* a snapshot had the last batch alone: those before it can be looked for */
@@ -30,6 +31,7 @@ struct producers {
 	struct producer *table;       /* in the order of their first batch, or of the snapshot */
 	struct producer *open;        /* those with an open transaction, by its first offset */
 	int64_t map_end_offset;
+	int64_t now_ms;
 };
 
 struct producers *producers_new(void)
@@ -59,6 +61,11 @@ void producers_free(struct producers *p)
 bool producers_is_empty(const struct producers *p)
 {
 	return !p->table;
+}
+
+void producers_set_now(struct producers *p, int64_t now_ms)
+{
+	p->now_ms = now_ms;
 }
 
 int64_t producers_map_end(const struct producers *p)
@@ -99,7 +106,7 @@ static struct producer *find_or_add(struct producers *p, int64_t id)
 	x->id = id;
 	x->epoch = -1;
 	x->coordinator_epoch = -1;
-	x->last_timestamp_ms = -1;
+	x->last_timestamp_ms = x->noted_ms = -1;
 	x->txn_first_offset = -1;
 	return add(p, x) ? x : NULL;
 }
@@ -138,6 +145,7 @@ struct producers *producers_copy(const struct producers *p)
 		DL_APPEND(copy->open, y);
 	}
 	copy->map_end_offset = p->map_end_offset;
+	copy->now_ms = p->now_ms;
 	return copy;
 }
 
@@ -207,6 +215,12 @@ static void set_epoch(struct producer *x, int16_t epoch)
 	x->epoch = epoch;
 }
 
+static void note_time(const struct producers *p, struct producer *x, int64_t timestamp_ms)
+{
+	x->last_timestamp_ms = timestamp_ms;
+	x->noted_ms = timestamp_ms > p->now_ms ? timestamp_ms : p->now_ms;
+}
+
 static void add_data(struct producers *p, struct producer *x, const struct batch *b)
 {
 	set_epoch(x, b->producer_epoch);
@@ -216,7 +230,7 @@ static void add_data(struct producers *p, struct producer *x, const struct batch
 	}
 	x->seen[x->seen_count++] = (struct batch_seen){batch_last_sequence(b), b->last_offset_delta, batch_last_offset(b), b->max_timestamp_ms};
 	x->more_in_log &= x->seen_count < WINDOW;
-	x->last_timestamp_ms = b->max_timestamp_ms;
+	note_time(p, x, b->max_timestamp_ms);
 	if (batch_is_transactional(b) && x->txn_first_offset < 0)
 		begin_transaction(p, x, b->base_offset);
 }
@@ -227,7 +241,7 @@ static int end_transaction(struct producers *p, struct producer *x, const struct
 	int64_t first = x->txn_first_offset, last = batch_last_offset(b);
 	set_epoch(x, b->producer_epoch);
 	x->coordinator_epoch = coordinator_epoch;
-	x->last_timestamp_ms = b->max_timestamp_ms;
+	note_time(p, x, b->max_timestamp_ms);
 	if (first < 0)
 		return 0;
 	close_transaction(p, x);
@@ -354,7 +368,7 @@ size_t producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_
 	size_t n = 0;
 	HASH_ITER(hh, p->table, x, next) {
 		int64_t age;
-		if (x->txn_first_offset >= 0 || (!__builtin_sub_overflow(now_ms, x->last_timestamp_ms, &age) && age < expiration_ms))
+		if (x->txn_first_offset >= 0 || (!__builtin_sub_overflow(now_ms, x->noted_ms, &age) && age < expiration_ms))
 			continue;
 		HASH_DEL(p->table, x);
 		free(x);
@@ -390,7 +404,7 @@ static int load_entry(struct producers *p, struct rd *r, struct err *e)
 	last.last_sequence = rd_i32(r);
 	last.last_offset = rd_i64(r);
 	last.offset_delta = rd_i32(r);
-	last.timestamp_ms = x->last_timestamp_ms = rd_i64(r);
+	last.timestamp_ms = x->last_timestamp_ms = x->noted_ms = rd_i64(r);
 	x->coordinator_epoch = rd_i32(r);
 	int64_t first_offset = rd_i64(r);
 	x->seen[0] = last;
@@ -451,7 +465,7 @@ int producers_write(const struct producers *p, const char *path, bool durable, s
 		wr_i32(&w, last->last_sequence);
 		wr_i64(&w, last->last_offset);
 		wr_i32(&w, last->offset_delta);
-		wr_i64(&w, x->last_timestamp_ms);
+		wr_i64(&w, x->noted_ms);
 		wr_i32(&w, x->coordinator_epoch);
 		wr_i64(&w, x->txn_first_offset);
 	}

@@ -32,6 +32,9 @@ void producers_clear(struct producers *p);
 struct producers *producers_copy(const struct producers *p); /* NULL: no memory */
 bool producers_is_empty(const struct producers *p);
 
+/* What is taken into account from now on is noted at this time: that of appending or, where the log is read again after a crash, of that. A snapshot keeps it as the producer's. */
+void producers_set_now(struct producers *p, int64_t now_ms);
+
 int64_t producers_map_end(const struct producers *p);
 void producers_set_map_end(struct producers *p, int64_t offset);
 
@@ -77,7 +80,8 @@ void producers_recall(struct producers *p, int64_t producer_id, const struct pro
 /* The oldest batch that is known of the producer. false: none is. */
 bool producers_oldest(const struct producers *p, int64_t producer_id, int16_t *epoch, struct producer_batch *oldest);
 
-/* Forgets producers without an open transaction that were last seen `expiration_ms` ago. Their time is that of their records, as in Kafka. Returns how many. */
+/* Forgets producers without an open transaction that were noted last `expiration_ms` ago. That is not the time of their records, as in Kafka: those may be as old as they like, and
+ * a batch that is sent again would be appended again. But records from the future count until then. Returns how many. */
 size_t producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_ms);
 
 struct producer_state {

@@ -42,6 +42,8 @@ static void request_release(struct request *r)
 	wr_release(&r->bytes);
 }
 
+static int64_t record_age_ms;
+
 /* The batch as it goes over the wire: lines "id value", codec by the value. */
 static void make_batch(struct wr *bytes, int64_t id, int16_t epoch, const struct batch_sent *s)
 {
@@ -52,7 +54,7 @@ static void make_batch(struct wr *bytes, int64_t id, int16_t epoch, const struct
 	assert_true(s->count <= 20);
 	for (int i = 0; i < s->count; i++) {
 		int n = snprintf(text[i], sizeof text[i], "%" PRId64 " %" PRId64 " %.*s", id, s->first_value + i, (int)(s->first_value % 40), "........................................");
-		r[i] = (struct record_in){.value = text[i], .value_len = n, .timestamp_ms = wall_now_ms()};
+		r[i] = (struct record_in){.value = text[i], .value_len = n, .timestamp_ms = wall_now_ms() - record_age_ms};
 	}
 	record_set_init(&made);
 	assert_int_equal(record_set_add_records(&made, &style, 0, r, (uint32_t)s->count, &err), 0);
@@ -313,6 +315,38 @@ static void test_producers_are_listed_and_expire(void **state)
 	assert_int_equal(seen.count, 0);
 	done_with(p);
 	close_broker();
+}
+
+/* The times of records are the client's, and may be as old as they like: what is sent again after a stop, a kill or a look of the agent's is known all the same. */
+static void test_old_records_do_not_make_a_producer_expire(void **state)
+{
+	(void)state;
+	struct append a;
+	record_age_ms = INT64_C(400) * 86400000;
+	set_conf("producer.id.expiration.check.interval.ms=5");
+	pid_t child = fork();
+	if (child == 0) {
+		open_broker();
+		topic_unref(create("t", 1));
+		struct partition *p = use("t", 0);
+		bool good = produce(p, 7, 0, 0, 5, 1, ACKS_LEADER, NULL) == 0 && produce(p, 7, 0, 5, 5, 6, ACKS_LEADER, NULL) == 0;
+		_exit(good ? 77 : 1);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(WEXITSTATUS(status), 77);
+	for (int round = 0; round < 3; round++) { /* after a kill, and after clean stops */
+		open_broker();
+		struct partition *p = use("t", 0);
+		nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
+		assert_int_equal(produce(p, 7, 0, 5, 5, 6, ACKS_LEADER, &a), 0);
+		assert_true(a.duplicate);
+		assert_int_equal(a.base_offset, 5);
+		assert_int_equal(produce(p, 7, 0, 9, 5, 6, ACKS_LEADER, &a), ERR_SEQUENCE);
+		done_with(p);
+		close_broker();
+	}
+	record_age_ms = 0;
 }
 
 /* ---- many at once, with faults ---- */
@@ -621,6 +655,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_log_append_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_known_after_a_stop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_producers_are_listed_and_expire, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_old_records_do_not_make_a_producer_expire, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed, setup, teardown),
 	};

@@ -835,9 +835,9 @@ static uint64_t producers_digest(void)
 	for (char *p = (char *)text.data, *end = p + text.len; p < end;) {
 		char *nl = memchr(p, '\n', (size_t)(end - p));
 		*nl = 0;
-		char *more = strstr(p, ", before it"), *timestamp = strstr(p, " timestamp");
+		char *more = strstr(p, ", before it"), *timestamp = strstr(p, " timestamp"), *coordinator = strstr(p, " coordinator"); /* the time may be that of reading them */
 		uint32_t crc = crc32c(0, p, (size_t)((more ? more : timestamp) - p));
-		sum += (uint64_t)crc32c(crc, timestamp, strlen(timestamp)) << 8;
+		sum += (uint64_t)crc32c(crc, coordinator, strlen(coordinator)) << 8;
 		p = nl + 1;
 	}
 	wr_release(&text);
