@@ -4,7 +4,7 @@
 #   make run                  a mount to play with
 #   make check check-long    the tests: all but the long ones; all, in every build
 #   make fuzz                 noise for whatever reads bytes from outside, FUZZ_SECONDS each
-#   make bench               the speed and memory table of the README
+#   make bench               the speed and memory table of the README; BENCH=--wire: beside Apache Kafka
 #   make install uninstall   under PREFIX (/usr/local), DESTDIR honoured
 
 BUILD  ?= plain
@@ -111,7 +111,7 @@ check-units: $(units)
 build_packages := gcc make libc6-dev libfuse3-dev fuse3 libzstd-dev liblz4-dev zlib1g-dev libsnappy-dev libisal-dev libjansson-dev uthash-dev
 check_packages := libcmocka-dev libasan8 libubsan1 libtsan2 python3 python3-pytest python3-pytest-timeout python3-hypothesis \
 	attr rsync procps psmisc iproute2 xz-utils mandoc maven openjdk-17-jre-headless clang libclang-rt-dev llvm \
-	python3-venv kcat golang-go
+	python3-venv kcat golang-go librdkafka-dev
 root := $(if $(filter-out 0,$(shell id -u)),sudo)
 install_packages = $(root) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 deps:

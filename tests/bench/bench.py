@@ -2,10 +2,11 @@
 """Measures spoolfs against the smallest possible FUSE filesystem (floor.c, `-o direct,flush`) and prints the README's table.
 
     bench.py SPOOLFS [--dir DIR] [--rounds N] [--size-mib N] [--only NAME,...] [--json FILE]
+    bench.py SPOOLFS --wire ...         beside Apache Kafka instead: wire.py
 
 DIR (default /var/tmp) holds both backing directories, so both pay for the same disk. Targets run A B A B; a ratio is the median of
 the rounds' own ratios. Daemons and clients are pinned to one CPU where the table says so: placement decides such figures otherwise.
-Needs root (page cache, mounts), cc and libfuse3-dev.
+Needs root (page cache, mounts), cc and libfuse3-dev; --wire needs librdkafka-dev, Java 17 and Maven.
 """
 import argparse
 import json
@@ -18,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import wire
 
 HERE = Path(__file__).resolve().parent
 ECHO = "f=$1; n=$2; a=${EPOCHREALTIME/./}; for ((i=0;i<n;i++)); do echo x >> \"$f\"; done; b=${EPOCHREALTIME/./}; echo $((b-a))"
@@ -322,13 +325,17 @@ def main():
     p.add_argument("--dir", default="/var/tmp")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--size-mib", type=int, default=1024)
-    p.add_argument("--only", default=",".join(Bench.ALL))
+    p.add_argument("--only", help="rows, by name")
     p.add_argument("--json")
+    p.add_argument("--wire", action="store_true", help="what Kafka's clients see, beside Apache Kafka")
+    wire.add_arguments(p)
     args = p.parse_args()
+    if args.wire:
+        return wire.main(args)
     bench = Bench(args)
     print("| measure | spoolfs | bound | |\n|---|---|---|---|", flush=True)
     try:
-        for name in args.only.split(","):
+        for name in (args.only or ",".join(Bench.ALL)).split(","):
             getattr(bench, name)()
     finally:
         for name in ("floor", "spoolfs"):
