@@ -22,6 +22,7 @@
 #include "store/pool.h"
 
 struct coordinator;
+struct ingest;
 struct server;
 struct sessions;
 
@@ -59,6 +60,9 @@ void *call_array(struct call *c, const struct wire_struct *desc, int32_t n);
 void call_answer(struct call *c, const void *response);
 void call_drop(struct call *c);  /* no answer, as to acks=0 */
 void call_close(struct call *c, const char *why); /* why: for the log, NULL for none */
+
+/* The connection's network thread's, to pass batches through. thread: that one */
+struct ingest *call_ingest(struct call *c);
 
 /* Goes on with `work` in the pool. in_order: no further request of the connection is handed out before this one is answered; only from the network thread. */
 void call_to_pool(struct call *c, void (*work)(struct call *c), bool in_order);

@@ -21,7 +21,6 @@ struct produce;
 struct item { /* one partition of the request */
 	struct append append;
 	struct record_set set;
-	struct ingest ingest;
 	struct ingest_refusal refusal;
 	struct partition *partition;              /* referenced, and acquired */
 	struct produce_response_partition *answer;
@@ -70,7 +69,6 @@ static void release(struct produce *p)
 	for (int32_t k = 0; k < p->count; k++) {
 		struct item *i = &p->item[k];
 		record_set_release(&i->set);
-		ingest_release(&i->ingest);
 		ingest_refusal_release(&i->refusal);
 	}
 }
@@ -142,12 +140,12 @@ static void tell_refusal(struct item *i, enum ingest_code code)
 }
 
 /* The partition is acquired. */
-static void begin_item(struct item *i, const struct produce_request_partition *asked)
+static void begin_item(struct item *i, const struct produce_request_partition *asked, struct ingest *g)
 {
 	struct ingest_rule rule;
 	topic_ingest_rule(partition_topic(i->partition), &rule);
 	rule.no_zstd = i->produce->call->version < 7;
-	enum ingest_code code = ingest_batch(&i->ingest, &i->set, (void *)asked->records.p, asked->records.n > 0 ? (size_t)asked->records.n : 0, &rule, wall_now_ms(), &i->refusal);
+	enum ingest_code code = ingest_batch(g, &i->set, (void *)asked->records.p, asked->records.n > 0 ? (size_t)asked->records.n : 0, &rule, wall_now_ms(), &i->refusal);
 	if (code != INGEST_OK) {
 		tell_refusal(i, code);
 		one_done(i->produce);
@@ -189,14 +187,13 @@ static bool lay_out(struct call *c, struct produce *p)
 			i->answer = &topic->partition_responses.v[k];
 			i->answer->index = asked->partition_data.v[k].index;
 			record_set_init(&i->set);
-			ingest_init(&i->ingest);
 		}
 	}
 	return true;
 }
 
-/* Every item is begun, in order. wait: logs that are not open may be opened. */
-static void begin(struct call *c, bool wait)
+/* Every item is begun, in order. wait: logs that are not open may be opened. g: through which all batches go, one after the other; the call may be over when this returns. */
+static void begin(struct call *c, bool wait, struct ingest *g)
 {
 	struct produce *p = c->op;
 	const struct produce_request *r = c->request;
@@ -207,7 +204,7 @@ static void begin(struct call *c, bool wait)
 			struct err e = ERR_INIT;
 			int rc = !i->partition ? 0 : wait ? partition_acquire(i->partition, &e) : 0;
 			if (i->partition && rc == 0) {
-				begin_item(i, &r->topic_data.v[t].partition_data.v[k]);
+				begin_item(i, &r->topic_data.v[t].partition_data.v[k], g);
 				continue;
 			}
 			if (i->partition) {
@@ -221,7 +218,10 @@ static void begin(struct call *c, bool wait)
 
 static void begin_in_pool(struct call *c)
 {
-	begin(c, true);
+	struct ingest own;
+	ingest_init(&own);
+	begin(c, true, &own);
+	ingest_release(&own);
 }
 
 /* Finds all partitions, and acquires them where that costs nothing. false: some log is not open; none is acquired then. */
@@ -277,7 +277,7 @@ void handle_produce(struct call *c)
 	if (r->acks < -1 || r->acks > 1)
 		refuse_all(c, p, KAFKA_INVALID_REQUIRED_ACKS);
 	else if (find_partitions(c, p))
-		begin(c, false);
+		begin(c, false, call_ingest(c));
 	else
 		call_to_pool(c, begin_in_pool, true);
 }

@@ -1,5 +1,7 @@
 #include "cluster/api/server.h"
 
+#include <malloc.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,10 +11,14 @@
 #include "cluster/net/settings.h"
 #include "store/diag.h"
 #include "store/fetch.h"
+#include "store/ingest.h"
 
 enum {
 	SPARE_MEMORIES = 64,      /* that a network thread keeps for its next calls */
-	KEEP_OUT_BYTES = 64 << 10, /* of an encoder's memory that is kept with them */
+	KEEP_OUT_BYTES = 64 << 10, /* of an encoder's memory that is kept with them, */
+	KEEP_RANGES = 256,         /* and of the list of what it sends */
+	FREED_MIN_BYTES = 1 << 20, /* that are worth looking through malloc's heaps for */
+	FREED_WAIT_S = 10,         /* how long a load may keep that from being done */
 	ARENA_BASE_BYTES = 1 << 20,
 	ARENA_PER_BYTE = 16,      /* what a frame's byte may become when it is decoded: the densest is an array of small structs */
 	ANSWER_MAX_BYTES = 1 << 29, /* of an answer, but for ranges of files, and as much while it is made: a small request may ask for the same thing many times */
@@ -28,7 +34,14 @@ const struct conf_property server_properties[] = {
 };
 
 /* A network thread's: only it takes from there and gives back. */
-struct thread_memory { struct call_memory *spare; unsigned count; };
+struct thread_memory {
+	struct call_memory *spare;
+	unsigned count, least;          /* of them; the least there were since the last tick */
+	size_t freed, freed_before;     /* bytes freed since malloc's heaps were last trimmed; of those, before the last tick */
+	unsigned ticks;                 /* since the first of them */
+	struct ingest ingest;           /* for Produce on that thread */
+	bool ingested;                  /* it was used since the last tick */
+};
 
 struct server {
 	struct broker *broker;
@@ -86,6 +99,8 @@ static struct call_memory *take_memory(struct thread_memory *t)
 	if (m) {
 		t->spare = m->next;
 		t->count--;
+		if (t->count < t->least)
+			t->least = t->count;
 		return m;
 	}
 	m = calloc(1, sizeof *m);
@@ -104,21 +119,85 @@ static void free_memory(struct call_memory *m)
 	free(m);
 }
 
+static size_t memory_bytes(const struct call_memory *m)
+{
+	return sizeof *m + m->arena.taken + m->out.bytes.cap + m->out.cap_inserts * sizeof *m->out.inserts + m->chunk_cap * sizeof *m->chunk;
+}
+
 static void give_memory(struct thread_memory *t, struct call_memory *m)
 {
+	size_t bytes = memory_bytes(m);
 	if (t->count >= SPARE_MEMORIES) {
 		free_memory(m);
+		t->freed += bytes;
 		return;
 	}
 	arena_reset(&m->arena);
-	if (m->out.bytes.cap > KEEP_OUT_BYTES) {
+	if (m->out.bytes.cap > KEEP_OUT_BYTES || m->out.cap_inserts > KEEP_RANGES) {
 		wire_out_release(&m->out);
 		wire_out_init(&m->out, ANSWER_MAX_BYTES);
 	}
 	wire_out_clear(&m->out);
+	if (m->chunk_cap > KEEP_RANGES) {
+		free(m->chunk);
+		m->chunk = NULL;
+		m->chunk_cap = 0;
+	}
+	if (bytes > KEEP_OUT_BYTES)
+		t->freed += bytes;
 	m->next = t->spare;
 	t->spare = m;
 	t->count++;
+}
+
+/* Large answers leave pages free all over malloc's heaps, which glibc keeps. Looking for them may take some milliseconds: it is the pool's, and one at a time. */
+static struct { struct pool_job job; _Atomic bool under_way; } trim;
+
+static void run_trim(struct pool_job *job)
+{
+	(void)job;
+	malloc_trim(0);
+	atomic_store(&trim.under_way, false);
+}
+
+/* When what was freed is no longer taken again at once; under a load that does not end, after a while. */
+static void trim_heaps(struct server *s, struct thread_memory *t)
+{
+	bool quiet = t->freed == t->freed_before;
+	t->freed_before = t->freed;
+	if (t->freed < FREED_MIN_BYTES || (!quiet && ++t->ticks < FREED_WAIT_S) || atomic_exchange(&trim.under_way, true))
+		return;
+	t->freed = t->freed_before = 0;
+	t->ticks = 0;
+	trim.job.run = run_trim;
+	pool_run(broker_pool(s->broker), &trim.job);
+}
+
+/* Gives back what was not needed since the last tick. thread: that network thread */
+static bool on_tick(void *arg, unsigned thread)
+{
+	struct server *s = arg;
+	struct thread_memory *t = &s->thread[thread];
+	for (unsigned n = t->least; n; n--) {
+		struct call_memory *m = t->spare;
+		t->spare = m->next;
+		t->count--;
+		free_memory(m);
+	}
+	t->least = t->count;
+	if (!t->ingested)
+		ingest_release(&t->ingest);
+	bool kept = t->ingested;
+	t->ingested = false;
+	trim_heaps(s, t);
+	return t->count || kept || t->freed >= FREED_MIN_BYTES;
+}
+
+struct ingest *call_ingest(struct call *c)
+{
+	struct thread_memory *t = &c->server->thread[c->thread];
+	t->ingested = true;
+	return &t->ingest;
 }
 
 void *call_get(struct call *c, size_t n)
@@ -387,11 +466,13 @@ int server_open(struct server **out, struct broker *b, struct err *e)
 		s->threads = s->settings.threads;
 		if (!s->sessions || !s->thread)
 			rc = err_set(e, ERR_NO_MEMORY, "no memory for a server");
+		for (unsigned i = 0; s->thread && i < s->threads; i++)
+			ingest_init(&s->thread[i].ingest);
 	}
 	struct coordinator_options co = {.broker = b};
 	if (rc == 0)
 		rc = coordinator_new(&s->coordinator, &co, e);
-	struct net_options no = {.settings = &s->settings, .room_bytes = sizeof(struct call), .arg = s, .request = on_request, .done = on_done};
+	struct net_options no = {.settings = &s->settings, .room_bytes = sizeof(struct call), .arg = s, .request = on_request, .done = on_done, .tick = on_tick};
 	if (rc == 0)
 		rc = net_open(&s->net, &no, e);
 	if (rc < 0) {
@@ -438,11 +519,13 @@ void server_close(struct server *s, int wait_ms)
 		net_stop(s->net, wait_ms);
 	net_free(s->net);
 	coordinator_free(s->coordinator);
-	for (unsigned i = 0; i < s->threads && s->thread; i++)
+	for (unsigned i = 0; i < s->threads && s->thread; i++) {
+		ingest_release(&s->thread[i].ingest);
 		for (struct call_memory *m = s->thread[i].spare, *next; m; m = next) {
 			next = m->next;
 			free_memory(m);
 		}
+	}
 	free(s->thread);
 	sessions_free(s->sessions);
 	free(s);

@@ -126,6 +126,7 @@ static void trim(struct thread *t)
 {
 	if (t->now_ms - t->trimmed_ms >= TICK_MS) {
 		block_trim(&t->pool);
+		t->wants_tick = t->net->o.tick && t->net->o.tick(t->net->o.arg, t->index);
 		t->trimmed_ms = t->now_ms;
 	}
 	atomic_store_explicit(&t->count.pooled_bytes, t->pool.bytes, memory_order_relaxed);
@@ -155,7 +156,7 @@ static int sleep_ms(struct thread *t)
 		sooner(&wait_ms, t->overdraws_since_ms + n->s.starved_ms - t->now_ms);
 	if (!TAILQ_EMPTY(&t->starved))
 		sooner(&wait_ms, TICK_MS);
-	if (t->pool.bytes || atomic_load_explicit(&t->count.held, memory_order_relaxed))
+	if (t->pool.bytes || t->wants_tick || atomic_load_explicit(&t->count.held, memory_order_relaxed))
 		sooner(&wait_ms, TICK_MS);
 	if (t->index == 0 && n->accept_again_ms)
 		sooner(&wait_ms, n->accept_again_ms - t->now_ms);

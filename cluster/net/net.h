@@ -122,6 +122,8 @@ struct net_options {
 	void (*done)(void *arg, struct net_request *r);   /* NULL */
 	void (*opened)(void *arg, struct net_conn *c);    /* NULL, or before the connection's first request */
 	void (*closed)(void *arg, struct net_conn *c);    /* NULL, or the last that is heard of the connection, after all its requests are done */
+	bool (*tick)(void *arg, unsigned thread);         /* NULL, or called by a thread about once a second while it has anything to do, to give back memory that
+							   * was not needed meanwhile; true: also if there is nothing else to do */
 };
 
 /* Binds and listens: clients can connect from now on, and wait. Sets SIGPIPE to be ignored where it would end the process.

@@ -136,6 +136,7 @@ struct thread {
 	int64_t overdraws_since_ms; /* and since when */
 	int64_t now_ms, trimmed_ms;
 	bool stop_told;
+	bool wants_tick;            /* its options' tick said so */
 	/* any */
 	struct net_conn *_Atomic inbox;
 	struct request *_Atomic returned; /* done, by other threads */
