@@ -29,6 +29,7 @@ struct fetch {
 	struct session_fetch session;
 	struct found *found;
 	int64_t min_bytes, max_bytes, bytes;
+	mono_t deadline;
 	bool failed;                 /* some partition has an error, or a log that has parted: nothing is waited for */
 };
 
@@ -92,6 +93,7 @@ static bool read_all(struct fetch *f, bool wait)
 		f->failed |= f->found[i].error && !f->found[i].partition;
 		if (!read_one(f, i, room > 0 ? room : 0, wait)) {
 			drop_data(f);
+			f->bytes = 0;
 			return false;
 		}
 	}
@@ -182,6 +184,7 @@ static void answer_error(struct call *c, int16_t error)
 
 /* ---- waiting ---- */
 
+/* It is over: what is there now is the answer, and what has to be opened for it is opened. */
 static void finish_in_pool(struct call *c)
 {
 	read_all(c->op, true);
@@ -233,16 +236,18 @@ static void park(struct fetch *f)
 	f->delayed.key_count = n;
 	f->delayed.missing = missing;
 	f->delayed.complete = complete;
-	delayed_park(&f->delayed, broker_timers(call_broker(f->call)), mono_after_ms(mono_now(), r->max_wait_ms));
+	delayed_park(&f->delayed, broker_timers(call_broker(f->call)), f->deadline);
 }
 
 /* ---- the beginning ---- */
+
+static void begin_in_pool(struct call *c);
 
 static void begin(struct fetch *f, bool wait)
 {
 	const struct fetch_request *r = f->call->request;
 	if (!read_all(f, wait)) {
-		call_to_pool(f->call, finish_in_pool, false); /* opening takes its time: that was wait enough */
+		call_to_pool(f->call, begin_in_pool, false);
 		return;
 	}
 	if (f->failed || f->bytes >= f->min_bytes || r->max_wait_ms <= 0 || !f->session.count) {
@@ -251,6 +256,12 @@ static void begin(struct fetch *f, bool wait)
 	}
 	drop_data(f);
 	park(f);
+}
+
+/* With logs opened first. Whoever cancels it meanwhile has it completed as soon as it is parked. */
+static void begin_in_pool(struct call *c)
+{
+	begin(c->op, true);
 }
 
 static bool lay_out(struct call *c, struct fetch *f)
@@ -290,6 +301,7 @@ void handle_fetch(struct call *c)
 		return;
 	}
 	delayed_init(&f->delayed);
+	f->deadline = mono_after_ms(mono_now(), r->max_wait_ms);
 	c->op = f;
 	c->sent = sent;
 	c->r->cancel = cancelled;

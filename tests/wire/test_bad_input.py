@@ -237,7 +237,7 @@ def test_many_connections(serve, count):
     server = serve("socket.listen.backlog.size=10000")    # who does not fit into the queue is asked by its kernel to come again in a second
     make_topic(server, "t")
     with Raw(server.address) as peer:
-        peer.call(raw.FETCH, 4, fetch("t"))     # the log is open now: the first Fetch does not wait
+        peer.call(raw.FETCH, 4, fetch("t"))     # the log is open now, which is not counted
     before = rss_kb(server)
     peers = []
     for n in range(count):
