@@ -165,7 +165,8 @@ struct partition {
 	pthread_mutex_t queue_lock;
 	struct append *append_head, **append_tail; /* queue_lock */
 	bool appending;                 /* queue_lock: a thread is taking from the queue */
-	struct append *unsynced;        /* queue_lock: in the log, waiting for the disk */
+	struct append *unsynced;        /* queue_lock: in the log, waiting for the disk, */
+	struct append *syncing;         /* queue_lock: and for the fsync that is under way */
 	struct flush *flushes;          /* queue_lock */
 	bool flushing, want_flush;      /* queue_lock */
 	struct pool_job flush_job;

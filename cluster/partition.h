@@ -112,6 +112,9 @@ void partition_append(struct partition *p, struct append *a);
  * called with its outcome. */
 bool partition_append_cancel(struct partition *p, struct append *a);
 
+/* Stops waiting for the disk: if a does, done is called with ERR_TIMED_OUT. It is in the log, with its offsets set. p referenced; a in place. */
+void partition_append_expire(struct partition *p, struct append *a);
+
 /* ---- producers ---- */
 
 /* Calls fn for each idempotent or transactional producer that is known here, without a lock. p must be acquired. ERR_NO_MEMORY. */

@@ -389,6 +389,26 @@ bool partition_append_cancel(struct partition *p, struct append *a)
 	return found;
 }
 
+/* locks: queue_lock. Whether it was there. */
+static bool unlink_append(struct append **at, const struct append *a)
+{
+	while (*at && *at != a)
+		at = &(*at)->next;
+	if (!*at)
+		return false;
+	*at = a->next;
+	return true;
+}
+
+void partition_append_expire(struct partition *p, struct append *a)
+{
+	pthread_mutex_lock(&p->queue_lock);
+	bool waits = unlink_append(&p->unsynced, a) || unlink_append(&p->syncing, a);
+	pthread_mutex_unlock(&p->queue_lock);
+	if (waits)
+		finish(a, ERR_TIMED_OUT, "it was not on disk in time");
+}
+
 /* ---- flushing ---- */
 
 /* One fsync for all that wait, again until nobody does. thread: the pool's. */
@@ -398,7 +418,7 @@ static void run_flush(struct pool_job *job)
 	struct broker *b = p->topic->broker;
 	for (;;) {
 		pthread_mutex_lock(&p->queue_lock);
-		struct append *appends = p->unsynced;
+		struct append *appends = p->syncing = p->unsynced;
 		struct flush *flushes = p->flushes;
 		bool wanted = p->want_flush, any = appends || flushes || wanted;
 		p->unsynced = NULL;
@@ -420,6 +440,10 @@ static void run_flush(struct pool_job *job)
 			rc = partition_failed(p, rc, &why);
 		} else if (wanted)
 			agent_checkpoint_soon(b->agent); /* a roll, or flush.messages: what is durable now is noted */
+		pthread_mutex_lock(&p->queue_lock);
+		appends = p->syncing; /* but for those that would not wait so long */
+		p->syncing = NULL;
+		pthread_mutex_unlock(&p->queue_lock);
 		while (appends) {
 			struct append *a = appends;
 			appends = a->next;

@@ -15,6 +15,7 @@
 #include "store/diag.h"
 #include "store/ingest.h"
 #include "store/producers.h"
+#include "store/timer.h"
 
 struct produce;
 
@@ -22,7 +23,7 @@ struct item { /* one partition of the request */
 	struct append append;
 	struct record_set set;
 	struct ingest_refusal refusal;
-	struct partition *partition;              /* referenced, and acquired */
+	struct partition *partition;              /* referenced until the answer is sent; acquired until its append is done */
 	struct produce_response_partition *answer;
 	struct produce *produce;
 };
@@ -33,7 +34,9 @@ struct produce {
 	struct item *item;
 	int32_t count;
 	enum acks acks;
-	_Atomic int32_t left;                     /* items that are not done, and 1 while they are being begun */
+	mono_t come;
+	_Atomic int32_t left;                     /* items that are not done, and 1 while they are being begun, or found to take too long */
+	struct timer timer;                       /* armed while acks=all waits for the disk */
 };
 
 static int16_t code_of_refusal(enum ingest_code code)
@@ -70,6 +73,7 @@ static void release(struct produce *p)
 		struct item *i = &p->item[k];
 		record_set_release(&i->set);
 		ingest_refusal_release(&i->refusal);
+		partition_unref(i->partition);
 	}
 }
 
@@ -95,6 +99,8 @@ static void one_done(struct produce *p)
 	if (atomic_fetch_sub(&p->left, 1) != 1)
 		return;
 	const struct produce_request *r = p->call->request;
+	if (p->timer.fire)
+		timer_cancel(broker_timers(call_broker(p->call)), &p->timer);
 	p->call->sent = sent;
 	if (r->acks == 0)
 		end_without_answer(p);
@@ -105,18 +111,44 @@ static void one_done(struct produce *p)
 static void appended(struct append *a)
 {
 	struct item *i = (struct item *)((char *)a - offsetof(struct item, append));
-	struct partition *p = i->partition;
 	struct produce_response_partition *answer = i->answer;
 	answer->log_start_offset = a->log_start_offset;
-	if (a->code < 0) {
+	if (a->code < 0 && a->code != ERR_TIMED_OUT) {
 		refuse(i, kafka_error_of(a->code));
 	} else {
+		answer->error_code = (int16_t)kafka_error_of(a->code);
 		answer->base_offset = a->base_offset;
 		answer->log_append_time_ms = a->log_append_time_ms;
 	}
+	partition_release(i->partition);
 	one_done(i->produce);
-	partition_release(p);
-	partition_unref(p);
+}
+
+/* The request's time is over. What waits for the disk is answered so; it is in the log. */
+static void deadline_came(struct timer *t, void *arg)
+{
+	struct produce *p = arg;
+	int32_t left = p->left;
+	(void)t;
+	do
+		if (!left)
+			return; /* the last is done, and about to answer */
+	while (!atomic_compare_exchange_weak(&p->left, &left, left + 1));
+	for (int32_t k = 0; k < p->count; k++)
+		if (p->item[k].partition)
+			partition_append_expire(p->item[k].partition, &p->item[k].append);
+	one_done(p);
+}
+
+/* Before the last item may be done, if acks=all may have to wait for others. */
+static void limit_wait(struct produce *p)
+{
+	const struct produce_request *r = p->call->request;
+	if (p->acks != ACKS_ALL || p->left == 1)
+		return;
+	p->timer = (struct timer){.fire = deadline_came, .arg = p};
+	if (timer_arm(broker_timers(call_broker(p->call)), &p->timer, mono_after_ms(p->come, r->timeout_ms)) < 0)
+		p->timer.fire = NULL; /* no memory: it waits as long as it takes */
 }
 
 /* ---- the beginning ---- */
@@ -148,9 +180,8 @@ static void begin_item(struct item *i, const struct produce_request_partition *a
 	enum ingest_code code = ingest_batch(g, &i->set, (void *)asked->records.p, asked->records.n > 0 ? (size_t)asked->records.n : 0, &rule, wall_now_ms(), &i->refusal);
 	if (code != INGEST_OK) {
 		tell_refusal(i, code);
-		one_done(i->produce);
 		partition_release(i->partition);
-		partition_unref(i->partition);
+		one_done(i->produce);
 		return;
 	}
 	i->append.set = &i->set;
@@ -207,12 +238,11 @@ static void begin(struct call *c, bool wait, struct ingest *g)
 				begin_item(i, &r->topic_data.v[t].partition_data.v[k], g);
 				continue;
 			}
-			if (i->partition) {
+			if (i->partition)
 				refuse(i, kafka_error_of(rc));
-				partition_unref(i->partition);
-			}
 			one_done(p);
 		}
+	limit_wait(p);
 	one_done(p);
 }
 
@@ -273,6 +303,7 @@ void handle_produce(struct call *c)
 	}
 	c->op = p;
 	p->call = c;
+	p->come = mono_now();
 	p->acks = r->acks == -1 ? ACKS_ALL : ACKS_LEADER;
 	if (r->acks < -1 || r->acks > 1)
 		refuse_all(c, p, KAFKA_INVALID_REQUIRED_ACKS);
