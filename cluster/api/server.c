@@ -472,7 +472,7 @@ int server_open(struct server **out, struct broker *b, struct err *e)
 	struct coordinator_options co = {.broker = b};
 	if (rc == 0)
 		rc = coordinator_new(&s->coordinator, &co, e);
-	struct net_options no = {.settings = &s->settings, .room_bytes = sizeof(struct call), .arg = s, .request = on_request, .done = on_done, .tick = on_tick};
+	struct net_options no = {.settings = &s->settings, .room_bytes = sizeof(struct call), .pool = broker_pool(b), .arg = s, .request = on_request, .done = on_done, .tick = on_tick};
 	if (rc == 0)
 		rc = net_open(&s->net, &no, e);
 	if (rc < 0) {

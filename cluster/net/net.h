@@ -35,6 +35,7 @@
 
 struct net;
 struct net_conn;
+struct pool;
 
 /* ---- requests ---- */
 
@@ -117,6 +118,7 @@ void net_conn_advertised(const struct net_conn *c, struct net_address *out);
 struct net_options {
 	const struct net_settings *settings; /* copied */
 	size_t room_bytes;
+	struct pool *pool; /* reads ranges of files that are not in the page cache, so that no network thread waits for a disk; NULL: they do. It outlives the net */
 	void *arg;
 	void (*request)(void *arg, struct net_request *r);
 	void (*done)(void *arg, struct net_request *r);   /* NULL */

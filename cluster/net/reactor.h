@@ -105,6 +105,8 @@ struct net_conn {
 	bool ends_when_idle;          /* lock */
 	bool corked;                  /* lock */
 	bool dead;                    /* lock: answers are thrown away */
+	struct warm_up *warm_up;      /* lock: what is to be sent next is read from the disk first, in the pool; nothing is sent meanwhile */
+	uint64_t warmed;              /* lock: so many bytes from there on were, and are sent whatever became of them */
 
 	_Atomic bool is_dead;         /* the same, for a glance */
 	_Atomic bool unsent;          /* set before a send, cleared when nothing is left: only then can a writable socket be worth a look */

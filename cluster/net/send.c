@@ -17,8 +17,9 @@
 #include "cluster/net/reactor.h"
 #include "store/diag.h"
 #include "store/io.h"
+#include "store/pool.h"
 
-enum { IOVS = 64 };
+enum { IOVS = 64, WARM_UP_BYTES = 64 << 10 };
 
 enum outcome { SENT_ALL, SENT_FULL, SENT_SHARE, SENT_BROKEN }; /* FULL: the socket takes no more. SHARE: it is another's turn */
 
@@ -48,6 +49,11 @@ static void report_short(const struct net_conn *c, const struct net_chunk *k, co
 		     (unsigned long long)k->offset, (unsigned long long)(k->offset + k->bytes), why);
 }
 
+static bool may_wait_for_disk(const struct net_conn *c, const struct net_chunk *k, uint64_t from, size_t bytes)
+{
+	return c->thread->net->o.pool && sock_file_is_cold(k->fd, k->offset + from, bytes);
+}
+
 /* Adds what is left of a chunk. false: nothing more goes into this call; *failed: the file is not what it should be. */
 static bool gather_chunk(struct net_conn *c, struct gather *g, const struct net_chunk *k, uint64_t from, bool *failed)
 {
@@ -58,7 +64,7 @@ static bool gather_chunk(struct net_conn *c, struct gather *g, const struct net_
 	if (g->n == IOVS)
 		return false;
 	if (!k->data) {
-		if (left > sizeof g->read - g->read_bytes) {
+		if (left > sizeof g->read - g->read_bytes || may_wait_for_disk(c, k, from, left)) {
 			g->file_follows = true;
 			return false;
 		}
@@ -130,6 +136,7 @@ static void advance(struct net_conn *c, size_t n, struct request ***done)
 			n -= (size_t)left;
 			c->at_chunk++;
 			c->at_byte = 0;
+			c->warmed = 0;
 		}
 		if (p)
 			count_any(&c->thread->count.responses, 1);
@@ -144,15 +151,105 @@ static void cork(struct net_conn *c, bool on)
 	c->corked = on;
 }
 
+static bool send_locked(struct net_conn *c, struct request ***done);
+
+/* What is to be sent next, and may not be in the page cache, on its way into it. The request stays until it is through: its file is open so long. */
+struct warm_up {
+	struct pool_job job;
+	struct net_conn *c;
+	struct request *r;
+	int fd;
+	uint64_t offset;
+	size_t bytes;
+	bool given; /* to the pool */
+};
+
+static void read_ahead(const struct warm_up *w)
+{
+	uint8_t buf[WARM_UP_BYTES];
+	for (size_t at = 0; at < w->bytes; at += sizeof buf) {
+		size_t n = w->bytes - at < sizeof buf ? w->bytes - at : sizeof buf;
+		if (io_pread(w->fd, buf, n, (off_t)(w->offset + at)) <= 0)
+			break; /* sending it will tell */
+	}
+}
+
+/* One that was begun under the connection's lock, to be given to the pool without it: whoever gives it may have to run it. locks: c's */
+static struct warm_up *take_warm_up(struct net_conn *c)
+{
+	struct warm_up *w = c->warm_up;
+	if (!w || w->given)
+		return NULL;
+	w->given = true;
+	return w;
+}
+
+/* The request that it holds keeps the thread's net. */
+static void run_warm_up(struct thread *t, struct warm_up *w)
+{
+	if (w)
+		pool_run(t->net->o.pool, &w->job);
+}
+
+/* Goes on where the sending stopped, and with what comes behind. thread: the pool's */
+static void warm_up(struct pool_job *job)
+{
+	struct warm_up *w = (struct warm_up *)job;
+	struct net_conn *c = w->c;
+	struct thread *t = c->thread;
+	struct request *list = NULL, **done = &list;
+	struct warm_up *more = NULL;
+	read_ahead(w);
+	pthread_mutex_lock(&c->lock);
+	if (c->dead) { /* and left the request to us */
+		list = w->r;
+		list->next = NULL;
+	} else {
+		c->warm_up = NULL;
+		c->warmed = w->bytes;
+		if (send_locked(c, &done))
+			inbox_put(c);
+		more = take_warm_up(c);
+	}
+	pthread_mutex_unlock(&c->lock);
+	free(w);
+	run_warm_up(t, more);
+	requests_finish(t, list);
+}
+
+/* false: it is to be sent as it is. locks: c's */
+static bool start_warm_up(struct net_conn *c, const struct net_chunk *k, size_t bytes)
+{
+	if (c->warmed)
+		return false;
+	if (!may_wait_for_disk(c, k, c->at_byte, bytes)) {
+		c->warmed = bytes; /* looked at once, though the socket may take it in pieces */
+		return false;
+	}
+	struct warm_up *w = malloc(sizeof *w);
+	if (!w)
+		return false;
+	*w = (struct warm_up){.job.run = warm_up, .c = c, .r = c->head, .fd = k->fd, .offset = k->offset + c->at_byte, .bytes = bytes};
+	c->warm_up = w;
+	return true;
+}
+
 /* Sends from the range that is next. A range with something behind it is corked, so that the end of it does not go as a packet of its own. */
 static ssize_t send_range(struct net_conn *c)
 {
 	const struct net_response *p = c->head->response;
 	const struct net_chunk *k = &p->chunk[c->at_chunk - 1];
 	uint64_t left = k->bytes - c->at_byte;
+	size_t bytes = left < SEND_TURN_BYTES ? (size_t)left : SEND_TURN_BYTES;
+	if (start_warm_up(c, k, bytes))
+		return -EAGAIN;
+	if (c->warmed && c->warmed < bytes)
+		bytes = (size_t)c->warmed;
 	if (c->at_chunk < p->count)
 		cork(c, true);
-	ssize_t n = sock_sendfile(c->fd, k->fd, k->offset + c->at_byte, left < SEND_TURN_BYTES ? (size_t)left : SEND_TURN_BYTES);
+	ssize_t n = sock_sendfile(c->fd, k->fd, k->offset + c->at_byte, bytes);
+	if (n > 0)
+		c->warmed -= c->warmed < (uint64_t)n ? c->warmed : (uint64_t)n;
 	if (!n)
 		report_short(c, k, "it is shorter");
 	else if (n < 0 && n != -EAGAIN && n != -EPIPE && n != -ECONNRESET)
@@ -175,6 +272,8 @@ static enum outcome send_ready(struct net_conn *c, struct request ***done)
 		}
 		if (total >= SEND_TURN_BYTES)
 			return SENT_SHARE;
+		if (c->warm_up)
+			return SENT_FULL;
 		atomic_store(&c->unsent, true);
 		if (!gather(c, &g))
 			return SENT_BROKEN;
@@ -223,7 +322,9 @@ bool conn_send(struct net_conn *c)
 	struct request *list = NULL, **done = &list;
 	pthread_mutex_lock(&c->lock);
 	bool look = !c->dead && send_locked(c, &done);
+	struct warm_up *w = c->dead ? NULL : take_warm_up(c);
 	pthread_mutex_unlock(&c->lock);
+	run_warm_up(c->thread, w);
 	requests_finish(c->thread, list);
 	return look;
 }
@@ -234,7 +335,8 @@ struct request *conn_take_answers(struct net_conn *c)
 	while (c->head) {
 		struct request *r = c->head;
 		struct request *none = NULL, **nowhere = &none;
-		pop(c, r->state == REQUEST_TAKEN ? &nowhere : &done, false);
+		bool warms_up = c->warm_up && c->warm_up->r == r; /* who warms it up finishes it */
+		pop(c, r->state == REQUEST_TAKEN || warms_up ? &nowhere : &done, false);
 	}
 	return list;
 }
@@ -264,6 +366,7 @@ static void answer(struct request *r, enum request_state state, struct net_respo
 	struct net_conn *c = r->pub.conn;
 	struct thread *t = c->thread;
 	struct request *list = NULL, **done = &list;
+	struct warm_up *w = NULL;
 	pthread_mutex_lock(&c->lock);
 	r->state = state;
 	r->response = p;
@@ -283,9 +386,11 @@ static void answer(struct request *r, enum request_state state, struct net_respo
 				count_any(&t->count.foreign_writes, c->head == r);
 			if (send_locked(c, &done))
 				inbox_put(c);
+			w = take_warm_up(c);
 		}
 	}
 	pthread_mutex_unlock(&c->lock);
+	run_warm_up(t, w);
 	requests_finish(t, list);
 }
 

@@ -88,6 +88,26 @@ ssize_t sock_sendfile(int fd, int file, uint64_t offset, size_t bytes)
 	return RETRIED(sendfile(fd, file, &at, r && (size_t)r < bytes ? (size_t)r : bytes));
 }
 
+/* The page cache is read ahead and let go of in larger pieces than a page. */
+enum { PROBE_BYTES = 128 << 10 };
+
+static bool page_is_cold(int file, uint64_t offset)
+{
+	uint8_t byte;
+	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+	return preadv2(file, &iov, 1, (off_t)offset, RWF_NOWAIT) < 0 && errno == EAGAIN;
+}
+
+bool sock_file_is_cold(int file, uint64_t offset, size_t bytes)
+{
+	if (ask_hook(SOCK_PROBE, file, bytes) < 0)
+		return true;
+	for (size_t at = 0; at < bytes; at += PROBE_BYTES)
+		if (page_is_cold(file, offset + at))
+			return true;
+	return bytes && page_is_cold(file, offset + bytes - 1);
+}
+
 void sock_option(int fd, int level, int option, int value)
 {
 	setsockopt(fd, level, option, &value, sizeof value);

@@ -36,6 +36,7 @@
 #include "cluster/net/sock.h"
 #include "store/buf.h"
 #include "store/diag.h"
+#include "store/pool.h"
 
 enum { WORKERS = 3, JOBS = 4096, CLIENT_MS = 20000 };
 
@@ -52,6 +53,7 @@ struct server {
 	struct net *net;
 	struct net_settings s;
 	int file;
+	struct pool *pool; /* of the test's */
 	/* workers */
 	pthread_mutex_t lock;
 	pthread_cond_t work;
@@ -298,7 +300,7 @@ static int set_up(void **state)
 
 static void start(void)
 {
-	struct net_options o = {.settings = &sv.s, .room_bytes = sizeof(struct room), .arg = &sv, .request = on_request, .done = on_done, .opened = on_open, .closed = on_closed};
+	struct net_options o = {.settings = &sv.s, .room_bytes = sizeof(struct room), .arg = &sv, .request = on_request, .done = on_done, .pool = sv.pool, .opened = on_open, .closed = on_closed};
 	if (net_open(&sv.net, &o, &err))
 		fail_msg("%s", err.text);
 	assert_int_equal(net_run(sv.net, &err), 0);

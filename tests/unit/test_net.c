@@ -349,6 +349,67 @@ static void test_short_calls(void **state)
 	sock_set_hook(NULL, NULL);
 }
 
+/* ---- files that are not in the page cache ---- */
+
+static _Atomic int probed, sent_by_network, cold;
+
+static ssize_t all_cold(void *arg, enum sock_call call, int fd, size_t bytes)
+{
+	char name[16];
+	(void)arg;
+	(void)fd;
+	if (call == SOCK_PROBE) {
+		probed++;
+		return cold ? -EAGAIN : 0;
+	}
+	if (call == SOCK_SENDFILE && !pthread_getname_np(pthread_self(), name, sizeof name) && !strncmp(name, "network", 7))
+		sent_by_network++;
+	return bytes > 50000 ? 50000 : 0;
+}
+
+/* What may have to wait for the disk is read and sent by the pool: no network thread waits, and the answers keep their order. */
+static void test_cold_files(void **state)
+{
+	(void)state;
+	make_file(3000000);
+	cold = 1;
+	sock_set_hook(all_cold, NULL);
+	sv.pool = pool_new("worker", 2);
+	start();
+	int fd = client();
+	for (int i = 0; i < 20; i++) {
+		ask_file(fd, (uint64_t)i, 2500000 + (uint64_t)i);
+		ask_file(fd, (uint64_t)i, 1000);
+		put_text(fd, "w between");
+	}
+	for (int i = 0; i < 20; i++) {
+		expect_file(fd, (uint64_t)i, 2500000 + (uint64_t)i, 0);
+		expect_file(fd, (uint64_t)i, 1000, 0);
+		expect_text(fd, "w between");
+	}
+	assert_true(probed);
+	/* Who leaves while it is read takes nobody along. */
+	for (int i = 0; i < 50; i++) {
+		uint8_t some[1000];
+		int leaves = client();
+		ask_file(leaves, 0, 2500000);
+		if (i % 2)
+			assert_true(get_raw(leaves, some, sizeof some));
+		close(leaves);
+	}
+	put_text(fd, "e");
+	expect_text(fd, "e");
+	/* What is there is sent by the connection's own thread. */
+	cold = sent_by_network = 0;
+	ask_file(fd, 0, 100000);
+	expect_file(fd, 0, 100000, 0);
+	assert_true(sent_by_network);
+	close(fd);
+	stop();
+	pool_free(sv.pool);
+	sock_set_hook(NULL, NULL);
+}
+
 /* A file that is shorter than its range closes the connection: no other bytes go in its place. */
 static void test_short_file(void **state)
 {
@@ -522,6 +583,7 @@ int main(void)
 		cmocka_unit_test_setup(test_never_reading, set_up),
 		cmocka_unit_test_setup(test_file_ranges, set_up),
 		cmocka_unit_test_setup(test_short_calls, set_up),
+		cmocka_unit_test_setup(test_cold_files, set_up),
 		cmocka_unit_test_setup(test_short_file, set_up),
 		cmocka_unit_test_setup(test_fairness, set_up),
 		cmocka_unit_test_setup(test_half_close, set_up),
