@@ -4,7 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MAGIC_AT = 16, ATTRIBUTES_AT = 21, MAX_TIMESTAMP_AT = 35, LEGACY_MIN_LENGTH = 14, KEEP_BYTES = 1 << 20 };
+enum {
+	MAGIC_AT = 16, ATTRIBUTES_AT = 21, MAX_TIMESTAMP_AT = 35, LEGACY_MIN_LENGTH = 14,
+	KEEP_BYTES = 4 << 20,  /* of memory to decompress into: batches of a megabyte compress well enough that more than that is asked for them at first */
+	SLACK_BYTES = 1 << 20, /* of a set's, which is kept until its answer is sent */
+};
 
 void ingest_init(struct ingest *g)
 {
@@ -324,7 +328,7 @@ static enum ingest_code build(struct passage *x, enum codec codec, int16_t attri
 			      x->b.size_bytes, plain, x->rule->max_batch_bytes);
 	if (w->len > x->rule->segment_bytes)
 		return over_segment(x, w->len);
-	if (w->cap - w->len > KEEP_BYTES) { /* what compressing asked for, in case it would not help */
+	if (w->cap - w->len > SLACK_BYTES) { /* what compressing asked for, in case it would not help */
 		uint8_t *less = realloc(w->data, w->len);
 		w->data = less ? less : w->data;
 		w->cap = less ? w->len : w->cap;

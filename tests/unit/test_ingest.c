@@ -141,6 +141,31 @@ static void test_kafka_batches_pass_untouched(void **state)
 	}
 }
 
+/* What a batch of a megabyte was decompressed into is there for the next: no memory is taken for it, and its pages need not be cleared again. */
+static void test_large_batches_share_their_memory(void **state)
+{
+	(void)state;
+	enum { RECORDS = 10000 };
+	static uint8_t value[100];
+	struct record_in *r = calloc(RECORDS, sizeof *r);
+	for (int i = 0; i < RECORDS; i++)
+		r[i] = (struct record_in){.value = value, .value_len = sizeof value, .timestamp_ms = now_ms};
+	struct wr w = made_of(r, RECORDS, CODEC_ZSTD, 0);
+	struct ingest_rule rule = plain_rule();
+	assert_int_equal(take_in(&w, &rule), INGEST_OK);
+	const uint8_t *memory = g.area.data;
+	size_t cap = g.area.cap;
+	assert_non_null(memory);
+	assert_true(cap > 1 << 20);
+	record_set_clear(&set);
+	assert_int_equal(take_in(&w, &rule), INGEST_OK);
+	assert_ptr_equal(g.area.data, memory);
+	assert_int_equal(g.area.cap, cap);
+	record_set_clear(&set);
+	wr_release(&w);
+	free(r);
+}
+
 /* Marks for the view are those that a builder makes. */
 static void test_marks(void **state)
 {
@@ -667,6 +692,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_kafka_batches_pass_untouched, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_large_batches_share_their_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_marks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_frames, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_zstd_needs_its_version, setup, teardown),
