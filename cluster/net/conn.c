@@ -209,6 +209,11 @@ static bool may_go_on(struct net_conn *c)
 	struct net *n = c->thread->net;
 	if (is_stopping(n) || (memory_is_short(n) && starve(c)))
 		return false;
+	/* Those that are done keep their memory until the turn is over: many small ones are a turn before their bytes are. */
+	if (c->held >= 2 * n->s.max_in_flight) {
+		conn_ready(c);
+		return false;
+	}
 	/* Nothing handed out: no bound can be met. Else what can be sent is sent before a pause. */
 	for (int i = 0; c->held && i < 2; i++) {
 		pthread_mutex_lock(&c->lock);

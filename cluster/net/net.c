@@ -86,6 +86,28 @@ bool net_holds_much(const struct net *n)
 
 /* ---- a thread's loop ---- */
 
+static void finish(struct thread *t, struct request *list)
+{
+	for (struct request *next; list; list = next) {
+		next = list->next;
+		request_done(t, list);
+	}
+}
+
+/* After each turn: what a round holds does not grow with the connections that have one in it. */
+static void finish_own(struct thread *t)
+{
+	struct request *list = t->done;
+	t->done = NULL;
+	finish(t, list);
+}
+
+static void finish_done(struct thread *t)
+{
+	finish_own(t);
+	finish(t, atomic_exchange_explicit(&t->returned, NULL, memory_order_acquire));
+}
+
 static void take_inbox(struct thread *t)
 {
 	struct net_conn *c = atomic_exchange(&t->inbox, NULL);
@@ -96,6 +118,7 @@ static void take_inbox(struct thread *t)
 			conn_register(c);
 		else
 			conn_turn(c);
+		finish_own(t);
 		c = next;
 	}
 }
@@ -104,21 +127,9 @@ static void take_ready(struct thread *t)
 {
 	/* Those there are now; who gets ready meanwhile is for the next round. */
 	struct net_conn *last = TAILQ_LAST(&t->ready, conns), *c = NULL;
-	while (c != last && (c = TAILQ_FIRST(&t->ready)))
+	while (c != last && (c = TAILQ_FIRST(&t->ready))) {
 		conn_turn(c);
-}
-
-static void finish_done(struct thread *t)
-{
-	struct request *list = t->done, *next;
-	t->done = NULL;
-	for (; list; list = next) {
-		next = list->next;
-		request_done(t, list);
-	}
-	for (list = atomic_exchange_explicit(&t->returned, NULL, memory_order_acquire); list; list = next) {
-		next = list->next;
-		request_done(t, list);
+		finish_own(t);
 	}
 }
 
@@ -168,6 +179,7 @@ static void handle(struct thread *t, const struct epoll_event *ev)
 	switch (*(enum source *)ev->data.ptr) {
 	case SOURCE_CONN:
 		conn_event(ev->data.ptr, ev->events);
+		finish_own(t);
 		break;
 	case SOURCE_LISTENER:
 		listen_accept(t->net, ev->data.ptr);

@@ -64,6 +64,7 @@ struct server {
 	struct net_request *parked; /* lock */
 	_Atomic int n_parked;
 	_Atomic unsigned requests, done, released, sent, opened, closed;
+	_Atomic unsigned most_held; /* handed out and not done; exact with one network thread */
 	_Atomic unsigned told[3];
 };
 
@@ -215,6 +216,8 @@ static void on_request(void *arg, struct net_request *r)
 	assert_ptr_equal(net_conn_user(r->conn), r->conn);
 	r->user = &sv;
 	sv.requests++;
+	if (sv.requests - sv.done > sv.most_held)
+		sv.most_held = sv.requests - sv.done;
 	switch (r->data[0]) {
 	case 'e':
 		net_respond_copy(r, r->data, r->size);

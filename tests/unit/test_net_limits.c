@@ -435,6 +435,29 @@ static void test_steady_memory(void **state)
 	stop();
 }
 
+/* However many small requests come in one packet: what was answered is let go of before more are taken, and before other connections have their turn. */
+static void test_small_requests(void **state)
+{
+	(void)state;
+	enum { CLIENTS = 8, EACH = 20000 };
+	static char frames[EACH][5];
+	int fd[CLIENTS];
+	sv.s.threads = 1;
+	start();
+	for (int i = 0; i < EACH; i++)
+		memcpy(frames[i], "\0\0\0\1e", sizeof frames[i]);
+	for (int i = 0; i < CLIENTS; i++) {
+		fd[i] = client();
+		put_raw(fd[i], frames, sizeof frames);
+	}
+	for (int i = 0; i < CLIENTS * EACH; i++)
+		expect_text(fd[i / EACH], "e");
+	assert_true(sv.most_held <= 2 * sv.s.max_in_flight);
+	for (int i = 0; i < CLIENTS; i++)
+		close(fd[i]);
+	stop();
+}
+
 /* ---- addresses and settings ---- */
 
 static struct net_address list[NET_MAX_LISTENERS];
@@ -634,6 +657,7 @@ int main(void)
 		cmocka_unit_test_setup(test_no_descriptors, set_up),
 		cmocka_unit_test_setup(test_accept_fails, set_up),
 		cmocka_unit_test_setup(test_steady_memory, set_up),
+		cmocka_unit_test_setup(test_small_requests, set_up),
 		cmocka_unit_test_setup(test_listener_syntax, set_up),
 		cmocka_unit_test_setup(test_settings, set_up),
 		cmocka_unit_test_setup(test_addresses, set_up),
