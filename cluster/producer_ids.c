@@ -14,8 +14,6 @@
 #include "store/io.h"
 #include "store/scan.h"
 
-#define IDS_FILE "producer-id-checkpoint"
-
 enum { BLOCK = 1000, FILE_LIMIT = 1 << 20, VERSION = 1, DAMAGE_SKIP = 1000000, READ_BYTES = 4096, CRC_LINE = 13 /* "crc XXXXXXXX\n" */ };
 static const int64_t BELIEVED = INT64_C(1) << 62;
 
@@ -73,7 +71,7 @@ void producer_ids_seen(struct broker *b, int64_t producer_id)
 
 static void file_path(const struct producer_ids *p, char path[PATH_MAX])
 {
-	snprintf(path, PATH_MAX, "%s/" IDS_FILE, p->broker->dir[0].path);
+	snprintf(path, PATH_MAX, "%s/" PRODUCER_IDS_FILE, p->broker->dir[0].path);
 }
 
 /* locks: write_lock, or nobody else has p yet. */

@@ -36,6 +36,7 @@ enum { TOPIC_NAME_MAX = 249, TOPIC_ID_CHARS = 22, CHECKPOINT_VERSION = 1 };
 #define VIEW_START_FILE "view-start-checkpoint"
 #define PARTITION_STATE_FILE "partition-state-checkpoint"
 #define CLEAN_SHUTDOWN_FILE ".kafka_cleanshutdown"
+#define PRODUCER_IDS_FILE "producer-id-checkpoint"
 #define LOG_DIRS_FILE "spoolfs.dirs"
 #define RESERVE_FILE "spoolfs.reserve" /* no checkpoint: space held back for one */
 #define DYNAMIC_FILE "dynamic-broker.properties" /* nor these: what was configured at run time for the broker, */

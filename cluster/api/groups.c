@@ -59,7 +59,10 @@ static bool is_share_key(struct wire_string key)
 	return good;
 }
 
-/* Kafka's code for one key. Transactions and share groups have no coordinator here: clients ask again until they give up, as where it is not there yet. */
+/*
+ * Kafka's code for one key. Of transactions we are the coordinator, and InitProducerId refuses them: clients take that for the end, or tell their users why they ask again.
+ * If there were just no coordinator they would ask in silence, some for ever. Share groups have none: clients ask until they give up, as where it is not there yet.
+ */
 static int16_t coordinator_error(struct call *c, struct wire_string key)
 {
 	const struct find_coordinator_request *r = c->request;
@@ -68,7 +71,7 @@ static int16_t coordinator_error(struct call *c, struct wire_string key)
 	case KEY_GROUP:
 		return coordinator_need_topic(call_coordinator(c), &e) < 0 ? KAFKA_COORDINATOR_NOT_AVAILABLE : KAFKA_NONE;
 	case KEY_TRANSACTION:
-		return KAFKA_COORDINATOR_NOT_AVAILABLE;
+		return KAFKA_NONE;
 	case KEY_SHARE:
 		return c->version < 6 || !is_share_key(key) ? KAFKA_INVALID_REQUEST : KAFKA_COORDINATOR_NOT_AVAILABLE;
 	default:

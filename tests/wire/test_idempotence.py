@@ -2,10 +2,13 @@
 
 import random
 import struct
+import subprocess
 import threading
 import time
 
+import confluent_kafka
 import pytest
+from kafka import KafkaProducer, errors as kafka_errors
 
 from lib import clients, kafka, raw
 from lib.clients import Record
@@ -183,6 +186,20 @@ def test_a_producer_id_is_never_given_twice(server):
         else:
             server.crash()
     assert len(set(given)) == len(given) == 60
+    server.umount()
+    verified = subprocess.run([server.program, "verify", server.data], capture_output=True, text=True)
+    assert verified.returncode == 0 and "producer-id-checkpoint" not in verified.stdout, verified.stdout
+
+
+def test_transactional_producers_are_told_that_there_are_no_transactions(server):
+    transactional = confluent_kafka.Producer({"bootstrap.servers": server.bootstrap, "transactional.id": "t", "log_level": 0})
+    with pytest.raises(confluent_kafka.KafkaException) as failed:
+        transactional.init_transactions(3)
+    assert failed.value.args[0].code() == confluent_kafka.KafkaError.UNSUPPORTED_VERSION
+    transactional = KafkaProducer(bootstrap_servers=server.bootstrap, transactional_id="t")
+    with pytest.raises(kafka_errors.KafkaError, match="UnsupportedVersion"):
+        transactional.init_transactions()
+    transactional.close()
 
 
 def test_ids_are_above_those_of_a_kafka_whose_log_it_is(serve, tmp_path):
