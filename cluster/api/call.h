@@ -74,6 +74,11 @@ struct coordinator *call_coordinator(const struct call *c);
 struct sessions *call_sessions(const struct call *c);
 const struct conf *call_conf(const struct call *c);
 
+/* Whether the server is being closed: what has not been begun is to be refused, so that nobody waits for it. */
+bool call_stopping(const struct call *c);
+
+enum { PARTITIONS_A_REQUEST = 10000 }; /* that are made or deleted, as in Kafka */
+
 /* A referenced topic, by name where `id` is zero, else by id; NULL with Kafka's code. */
 struct topic *call_topic(struct call *c, struct wire_string name, const struct wire_uuid *id, int16_t *error);
 /* The same for a partition of it. */

@@ -58,8 +58,15 @@ static bool describe_topic(struct call *c, struct topic *t, struct metadata_resp
 	return true;
 }
 
-/* The topic that was asked for; made, where that is wanted, which may block: then `make`. Kafka's code. */
-static int16_t find_or_make(struct call *c, const struct metadata_request_topic *asked, bool make, struct topic **t)
+/* How many topics one request makes; none, if it must not block. The others are not there: who wants them asks again. */
+static int64_t may_make(struct call *c, bool make)
+{
+	int64_t partitions = conf_int(call_conf(c), "num.partitions");
+	return !make ? 0 : partitions < PARTITIONS_A_REQUEST ? PARTITIONS_A_REQUEST / partitions : 1;
+}
+
+/* The topic that was asked for; made, where that is wanted, which may block: as long as *left, which counts those it made, is not 0. Kafka's code. */
+static int16_t find_or_make(struct call *c, const struct metadata_request_topic *asked, int64_t *left, struct topic **t)
 {
 	const struct metadata_request *r = c->request;
 	struct err e = ERR_INIT;
@@ -70,13 +77,15 @@ static int16_t find_or_make(struct call *c, const struct metadata_request_topic 
 	char *name = call_text(c, asked->name);
 	if (!name || strlen(name) != (size_t)(asked->name.n > 0 ? asked->name.n : 0) || topic_name_check(name, &e) < 0)
 		return KAFKA_INVALID_TOPIC_EXCEPTION;
-	if (!make || !r->allow_auto_topic_creation)
+	if (!*left || !r->allow_auto_topic_creation || call_stopping(c))
 		return KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
 	int rc = topics_create(call_broker(c), name, 0, NULL, t, &e);
 	if (rc == ERR_EXISTS && (*t = topics_find(call_broker(c), name)))
 		return KAFKA_NONE;
-	if (rc == 0)
+	if (rc == 0) {
+		--*left;
 		diag_info("topic %s was made for a client that asked for it", name);
+	}
 	return rc < 0 ? (int16_t)(rc == ERR_NAME ? KAFKA_INVALID_TOPIC_EXCEPTION : kafka_error_of(rc)) : KAFKA_NONE;
 }
 
@@ -106,6 +115,7 @@ static bool describe_all(struct call *c, struct metadata_response *a)
 static bool describe_asked(struct call *c, struct metadata_response *a, bool make)
 {
 	const struct metadata_request *r = c->request;
+	int64_t left = may_make(c, make);
 	a->topics.v = call_array(c, &wire_metadata_response_topic, r->topics.n);
 	if (!a->topics.v)
 		return false;
@@ -113,7 +123,7 @@ static bool describe_asked(struct call *c, struct metadata_response *a, bool mak
 		const struct metadata_request_topic *asked = &r->topics.v[i];
 		struct metadata_response_topic *t = &a->topics.v[i];
 		struct topic *topic;
-		t->error_code = find_or_make(c, asked, make, &topic);
+		t->error_code = find_or_make(c, asked, &left, &topic);
 		t->topic_id = asked->topic_id;
 		t->name = asked->name;
 		if (asked->name.n < 0 && c->version < 12)

@@ -52,6 +52,7 @@ struct server {
 	struct sessions *sessions;
 	struct thread_memory *thread;
 	unsigned threads;
+	_Atomic bool stopping;
 };
 
 struct row {
@@ -406,6 +407,11 @@ const struct conf *call_conf(const struct call *c)
 	return c->server->conf;
 }
 
+bool call_stopping(const struct call *c)
+{
+	return c->server->stopping;
+}
+
 bool call_place(struct call *c, struct wire_string *host, int32_t *port)
 {
 	struct net_address a;
@@ -511,6 +517,7 @@ void server_close(struct server *s, int wait_ms)
 {
 	if (!s)
 		return;
+	s->stopping = true;
 	if (s->coordinator) {
 		topics_on_deleted(s->broker, NULL, NULL);
 		coordinator_stop(s->coordinator); /* first: it answers what is parked with it */

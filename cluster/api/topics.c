@@ -8,8 +8,6 @@
 #include "store/diag.h"
 #include "store/dirs.h"
 
-enum { PARTITIONS_A_REQUEST = 10000 }; /* more is refused */
-
 /* ---- what a request says of replicas ---- */
 
 struct brokers { const int32_t *v; int32_t n; };
@@ -200,6 +198,8 @@ static void create_one(struct call *c, struct create *t, bool too_many)
 		refuse(t, KAFKA_REQUEST_TIMED_OUT, WIRE_NULL_STRING);
 	else if (too_many)
 		refuse(t, KAFKA_POLICY_VIOLATION, wire_string("Excessively large number of partitions per request."));
+	else if (call_stopping(c))
+		refuse(t, KAFKA_NOT_CONTROLLER, wire_string("The broker is stopping."));
 	else if (t->name && check_topic(c, t))
 		create_topic(c, t);
 }
@@ -281,6 +281,10 @@ static void delete_topic(struct call *c, struct topic *t, struct delete_topics_r
 	}
 	if (!conf_bool(call_conf(c), "delete.topic.enable")) {
 		refuse_delete(a, c->version < 3 ? KAFKA_INVALID_REQUEST : KAFKA_TOPIC_DELETION_DISABLED, "Topic deletion is disabled.");
+		return;
+	}
+	if (call_stopping(c)) {
+		refuse_delete(a, KAFKA_NOT_CONTROLLER, "The broker is stopping.");
 		return;
 	}
 	char *name = call_text(c, wire_string(topic_name(t)));

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import time
 
@@ -12,6 +13,7 @@ from lib.admin_cases import BROKER, DELETE, ME, SET, TOPIC, answers
 from lib.agents import topic as run_topic
 from lib.ask import Ask
 from lib.mounting import wait_until
+from lib.raw import Raw, array, frame, header, text
 from lib.record_admin import RECORD, asked_of_kafka
 from lib.serving import make_topic
 
@@ -152,6 +154,31 @@ def test_deletion_can_be_disabled(agents, build):
         for version, code in ((1, 42), (2, 42), (3, 73), (6, 73)):
             topics = {"topics": [{"name": "t"}]} if version == 6 else {"topic_names": ["t"]}
             assert ask("DeleteTopics", version, timeout_ms=30000, **topics)["responses"][0]["error_code"] == code
+
+
+def topic_dirs(agent):
+    return [entry for entry in os.listdir(agent.data) if entry.startswith("many-")]
+
+
+def test_one_metadata_request_makes_no_more_than_kafka_would(agents, build):
+    with Ask(agents("num.partitions=4000").bootstrap, build) as ask:
+        answer = ask("Metadata", 4, topics=[{"name": f"t{n}"} for n in range(4)], allow_auto_topic_creation=True)
+        assert [t["error_code"] for t in answer["topics"]] == [0, 0, 3, 3]
+        answer = ask("Metadata", 4, topics=[{"name": f"t{n}"} for n in range(3)], allow_auto_topic_creation=True)
+        assert [t["error_code"] for t in answer["topics"]] == [0, 0, 0], "who wants them asks again"
+
+
+@pytest.mark.parametrize("api", ["Metadata", "CreateTopics"])
+def test_a_stop_does_not_wait_for_all_the_topics_of_a_request(agent, api):
+    names = [text(f"many-{n}") for n in range(10000)]
+    bodies = {"Metadata": header(3, 4) + array(names) + b"\1",
+              "CreateTopics": header(19, 4) + array(name + struct.pack(">ihii", 1, 1, 0, 0) for name in names) + struct.pack(">i?", 60000, False)}
+    host, port = agent.bootstrap.split(":")
+    with Raw((host, int(port))) as raw:
+        raw.send(frame(bodies[api]))
+        wait_until(lambda: topic_dirs(agent))
+        agent.stop()
+        assert 0 < len(topic_dirs(agent)) < 10000
 
 
 def test_groups_forget_what_was_deleted(agent, ask):
