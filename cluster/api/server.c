@@ -53,6 +53,7 @@ struct server {
 	struct thread_memory *thread;
 	unsigned threads;
 	_Atomic bool stopping;
+	struct arena_budget budget; /* of requests as they are decoded, and of what is answered: each bounded by its frame, all of them by queued.max.request.bytes once more */
 };
 
 struct row {
@@ -94,7 +95,7 @@ static const struct row rows[API_KEYS] = {
 
 /* ---- memory ---- */
 
-static struct call_memory *take_memory(struct thread_memory *t)
+static struct call_memory *take_memory(struct server *s, struct thread_memory *t)
 {
 	struct call_memory *m = t->spare;
 	if (m) {
@@ -107,6 +108,7 @@ static struct call_memory *take_memory(struct thread_memory *t)
 	m = calloc(1, sizeof *m);
 	if (m) {
 		arena_init(&m->arena, 0);
+		m->arena.budget = &s->budget;
 		wire_out_init(&m->out, ANSWER_MAX_BYTES);
 	}
 	return m;
@@ -361,7 +363,7 @@ static void on_request(void *arg, struct net_request *r)
 	c->server = s;
 	c->r = r;
 	c->thread = (uint16_t)net_conn_thread(r->conn);
-	c->m = take_memory(&s->thread[c->thread]);
+	c->m = take_memory(s, &s->thread[c->thread]);
 	if (!c->m) {
 		net_close(r);
 		return;
@@ -467,6 +469,7 @@ int server_open(struct server **out, struct broker *b, struct err *e)
 	s->conf = broker_conf(b);
 	int rc = net_settings_read(&s->settings, s->conf, e);
 	if (rc == 0) {
+		s->budget.left = s->settings.queued_max_bytes;
 		s->sessions = sessions_new((size_t)conf_int(s->conf, "max.incremental.fetch.session.cache.slots"));
 		s->thread = calloc(s->settings.threads, sizeof *s->thread);
 		s->threads = s->settings.threads;

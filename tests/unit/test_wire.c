@@ -630,6 +630,35 @@ static void test_an_arena_gives_aligned_pieces_up_to_its_limit_and_begins_anew(v
 	arena_release(&a);
 }
 
+static void test_arenas_share_a_budget_of_large_blocks(void **state)
+{
+	(void)state;
+	struct arena_budget budget = {.left = 1 << 20};
+	struct arena a, b;
+	struct err e = ERR_INIT;
+	arena_init(&a, 0);
+	arena_init(&b, 0);
+	a.budget = b.budget = &budget;
+	assert_non_null(arena_get(&a, 600 << 10, &e));
+	assert_null(arena_get(&b, 600 << 10, &e));
+	assert_int_equal(e.code, ERR_NO_MEMORY);
+	assert_non_null(arena_get(&b, 1000, &e)); /* what is small is there all the same */
+	assert_non_null(arena_get(&b, 300 << 10, &e));
+	arena_reset(&a);
+	assert_non_null(arena_get(&b, 600 << 10, &e));
+	assert_null(arena_get(&a, 600 << 10, &e));
+	arena_release(&b);
+	assert_int_equal(budget.left, 1 << 20);
+	assert_ptr_equal(b.budget, &budget);
+	for (int i = 0; i < 20; i++) {
+		for (int k = 0; k < 10; k++)
+			assert_non_null(arena_get(&a, 50 << 10, &e));
+		arena_reset(&a);
+	}
+	arena_release(&a);
+	assert_int_equal(budget.left, 1 << 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -652,6 +681,7 @@ int main(void)
 		cmocka_unit_test(test_headers),
 		cmocka_unit_test(test_frames_of_every_api_are_read_back),
 		cmocka_unit_test(test_an_arena_gives_aligned_pieces_up_to_its_limit_and_begins_anew),
+		cmocka_unit_test(test_arenas_share_a_budget_of_large_blocks),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	arena_release(&kept);
