@@ -160,6 +160,7 @@ def topic_dirs(agent):
     return [entry for entry in os.listdir(agent.data) if entry.startswith("many-")]
 
 
+@pytest.mark.long
 def test_one_metadata_request_makes_no_more_than_kafka_would(agents, build):
     with Ask(agents("num.partitions=5001").bootstrap, build) as ask:
         answer = ask("Metadata", 4, topics=[{"name": "t"}, {"name": "later"}], allow_auto_topic_creation=True)
