@@ -167,7 +167,8 @@ int clean_swap_run(struct clean_swap *s, struct err *e)
 	if (rc == 0 && (rc = pin_old(s, e)) == 0) {
 		if (s->size_bytes)
 			rc = commit(s, e);
-		s->committed = s->log->keep_head = rc == 0;
+		s->committed = rc == 0;
+		s->log->keep_head = s->committed;
 		if (rc < 0)
 			unpin_old(s);
 	}
