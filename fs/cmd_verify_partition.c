@@ -277,7 +277,8 @@ static void check_offsets(struct partition_check *p)
 		else if (before->end_offset < s->base_offset && !p->compacted && !before->damaged)
 			fault(&s->faults, path, "offsets %" PRId64 " to %" PRId64 ", between the segment before and this one, are missing", before->end_offset, s->base_offset - 1);
 	}
-	if (p->segment_count && p->segment[0].base_offset > p->log_start)
+	/* Of a compacted log the cleaner removes segments of which nothing is left, the first too. */
+	if (p->segment_count && p->segment[0].base_offset > p->log_start && !p->compacted)
 		fault(&p->faults, p->dir, "the log starts at offset %" PRId64 ", but its first segment begins with %" PRId64, p->log_start, p->segment[0].base_offset);
 }
 

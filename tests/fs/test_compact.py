@@ -354,12 +354,15 @@ def test_a_cleaning_that_kafka_was_stopped_at(release, tmp_path, mounts):
     kafka.assert_kafka_accepts(partition, compacted=["compacted"])
 
 
-def test_verify_finds_nothing_wrong(mounts, place):
-    batches = keyed(1000, 30)
+@pytest.mark.parametrize("segment_bytes", [1 << 20, 1 << 14])
+def test_verify_finds_nothing_wrong(mounts, place, segment_bytes):
+    batches = keyed(4000, 30)
     mount, topic = compacted(mounts, place, batches)
-    configure(topic, COMPACT)
+    configure(topic, COMPACT + f"segment.bytes={segment_bytes}\n")
     wait_until(lambda: (topic / "0").read_bytes() == text(newest(batches, 10)))
     mount.umount()
+    first = min(int(log.stem) for log in (place / "t-0").glob("*.log"))
+    assert first > 0 or segment_bytes > 1 << 14, "of small segments the first have nothing left, and are gone"
     done = subprocess.run([mount.program, "verify", place], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
