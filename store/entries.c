@@ -72,14 +72,14 @@ static void enlist(struct entries *x)
 
 static void delist(struct entries *x)
 {
-	if (!x->link)
-		return;
 	pthread_mutex_lock(&open_lock);
-	*x->link = x->next;
-	if (x->next)
-		x->next->link = x->link;
+	if (x->link) {
+		*x->link = x->next;
+		if (x->next)
+			x->next->link = x->link;
+		x->link = NULL;
+	}
 	pthread_mutex_unlock(&open_lock);
-	x->link = NULL;
 }
 
 /* ---- opening ---- */

@@ -440,6 +440,40 @@ static void test_a_file_that_cannot_be_read_shows_zeros(void **state)
 	entries_close(&other);
 }
 
+static void *open_and_close(void *arg)
+{
+	static const uint8_t zeros[BYTES];
+	char mine[120];
+	snprintf(mine, sizeof mine, "%s/of-%d", dir, *(int *)arg);
+	for (int i = 0; i < 300; i++) {
+		struct entries x;
+		struct err why = ERR_INIT;
+		if (entries_open(&x, mine, true, true, 0, BYTES, RESERVE, &why) < 0 || entries_append(&x, zeros, &why) < 0)
+			print_error("%s\n", why.text);
+		entries_close(&x);
+	}
+	return NULL;
+}
+
+/* What is open is listed, for the handler of the above. */
+static void test_many_open_and_close(void **state)
+{
+	(void)state;
+	pthread_t thread[4];
+	int number[4] = {0, 1, 2, 3};
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, open_and_close, &number[i]), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	for (int i = 0; i < 4; i++) {
+		struct entries x;
+		snprintf(path, sizeof path, "%s/of-%d", dir, i);
+		ok(entries_open(&x, path, false, false, 0, BYTES, 0, &e));
+		assert_int_equal(entries_count(&x), 300);
+		entries_close(&x);
+	}
+}
+
 /* ---- against a model, with faults ---- */
 
 struct model { uint32_t generation[20000], count; };
@@ -584,6 +618,7 @@ int main(void)
 		IN_DIR(test_a_failed_truncation_changes_nothing),
 		IN_DIR(test_entries_below_an_old_count_can_be_looked_at),
 		IN_DIR(test_a_file_that_cannot_be_read_shows_zeros),
+		IN_DIR(test_many_open_and_close),
 		IN_DIR(test_random_steps_with_faults),
 		IN_DIR(test_readers_see_entries_after_their_bytes),
 		IN_DIR(test_readers_survive_cuts),
