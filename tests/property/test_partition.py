@@ -371,6 +371,6 @@ def test_a_partition_is_its_model(spoolfs, build):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1800)
 def test_a_partition_is_its_model_for_long(spoolfs, build):
-    run(spoolfs, seconds=3000, max_examples=1500 if build == "plain" else 300, stateful_step_count=100)
+    run(spoolfs, seconds=900, max_examples=500 if build == "plain" else 100, stateful_step_count=100)
