@@ -28,7 +28,6 @@ struct agent {
 	struct broker *broker;
 	struct timer_heap *timers;
 	pthread_t thread;
-	_Atomic int64_t delete_due_ms; /* wall clock; INT64_MAX: nothing waits */
 	struct task checkpoint, retention, flush, producers, delete, idle;
 };
 
@@ -158,26 +157,18 @@ static int remove_deleted_topic(void *arg, const char *name, unsigned char type)
 static int64_t do_delete(void *arg)
 {
 	struct agent *a = arg;
-	int64_t due = a->delete_due_ms, now = wall_now_ms();
-	if (due <= now) {
-		a->delete_due_ms = INT64_MAX;
-		each_partition(a, delete_one, NULL);
-		for (int i = 0; i < a->broker->dir_count; i++)
-			if (!a->broker->dir[i].offline)
-				io_list(a->broker->dir[i].path, remove_deleted_topic, a->broker->dir[i].path);
-		due = a->delete_due_ms; /* something may have come to wait meanwhile */
-	}
-	return due == INT64_MAX ? -1 : due > now ? due - now : 0;
+	each_partition(a, delete_one, NULL);
+	for (int i = 0; i < a->broker->dir_count; i++)
+		if (!a->broker->dir[i].offline)
+			io_list(a->broker->dir[i].path, remove_deleted_topic, a->broker->dir[i].path);
+	return -1;
 }
 
 void agent_delete_later(struct agent *a, int64_t delay_ms)
 {
-	int64_t now = wall_now_ms(), due = delay_ms < INT64_MAX - now ? now + delay_ms : INT64_MAX - 1;
-	/* one timer for all: what is deleted while something waits goes with it, sooner than it need. The other way round a busy log would put it off for ever */
-	if (!a || a->broker->read_only || a->delete_due_ms <= due)
-		return;
-	a->delete_due_ms = due;
-	task_ask(&a->delete, due - now);
+	/* one time for all, the nearest: what is deleted while something waits goes with it, sooner than it need. The other way round a busy log would put it off for ever */
+	if (a && !a->broker->read_only)
+		task_ask(&a->delete, delay_ms);
 }
 
 static void close_one(struct partition *p, void *arg)
@@ -223,7 +214,6 @@ struct agent *agent_start(struct broker *b, struct err *e)
 		return NULL;
 	}
 	a->broker = b;
-	a->delete_due_ms = INT64_MAX;
 	task_init(&a->checkpoint, a->timers, b->pool, do_checkpoint, a);
 	task_init(&a->retention, a->timers, b->pool, do_retention, a);
 	task_init(&a->flush, a->timers, b->pool, do_flush, a);

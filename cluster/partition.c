@@ -120,6 +120,12 @@ static void publish(struct partition *p, const struct visible *v, const struct p
 	p->visible_known = true;
 }
 
+/* Whether what was read, by loads that acquire, since visible_seq was `seq` is not of one moment. */
+static bool has_changed(struct partition *p, uint32_t seq)
+{
+	return (seq & 1) || seq != atomic_load_explicit(&p->visible_seq, memory_order_relaxed);
+}
+
 void partition_take_ends(struct partition *p, struct partition_ends *ends)
 {
 	uint32_t seq;
@@ -129,7 +135,7 @@ void partition_take_ends(struct partition *p, struct partition_ends *ends)
 		ends->high_watermark = atomic_load_explicit(&p->high_offset, memory_order_acquire);
 		ends->last_stable = atomic_load_explicit(&p->stable_offset, memory_order_acquire);
 		ends->log_end = atomic_load_explicit(&p->log_end_offset, memory_order_acquire);
-	} while ((seq & 1) || seq != atomic_load_explicit(&p->visible_seq, memory_order_relaxed));
+	} while (has_changed(p, seq));
 }
 
 static void take_visible(struct partition *p, struct visible *v)
@@ -137,15 +143,14 @@ static void take_visible(struct partition *p, struct visible *v)
 	uint32_t seq;
 	do {
 		seq = atomic_load_explicit(&p->visible_seq, memory_order_acquire);
-		v->start_offset = atomic_load_explicit(&p->start_offset, memory_order_relaxed);
-		v->start_position = atomic_load_explicit(&p->start_position, memory_order_relaxed);
-		v->end_offset = atomic_load_explicit(&p->end_offset, memory_order_relaxed);
-		v->end_position = atomic_load_explicit(&p->end_position, memory_order_relaxed);
-		v->mtime_ms = atomic_load_explicit(&p->mtime_ms, memory_order_relaxed);
-		v->bytes = atomic_load_explicit(&p->bytes, memory_order_relaxed);
-		v->sequential = atomic_load_explicit(&p->sequential, memory_order_relaxed);
-		atomic_thread_fence(memory_order_acquire);
-	} while ((seq & 1) || seq != atomic_load_explicit(&p->visible_seq, memory_order_relaxed));
+		v->start_offset = atomic_load_explicit(&p->start_offset, memory_order_acquire);
+		v->start_position = atomic_load_explicit(&p->start_position, memory_order_acquire);
+		v->end_offset = atomic_load_explicit(&p->end_offset, memory_order_acquire);
+		v->end_position = atomic_load_explicit(&p->end_position, memory_order_acquire);
+		v->mtime_ms = atomic_load_explicit(&p->mtime_ms, memory_order_acquire);
+		v->bytes = atomic_load_explicit(&p->bytes, memory_order_acquire);
+		v->sequential = atomic_load_explicit(&p->sequential, memory_order_acquire);
+	} while (has_changed(p, seq));
 }
 
 void partition_publish_known(struct partition *p, const struct partition_row *row)

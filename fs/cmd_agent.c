@@ -25,12 +25,5 @@ int cmd_agent(int argc, char **argv)
 		.doc = "Serve a message log to Kafka's clients, without a mount. Returns when it is served; SIGTERM ends it."
 		       "\vspoolfs config lists the properties. The manual is spoolfs-agent(1).",
 	};
-	struct daemon_args a;
-	int status = EXIT_FAILURE;
-	if (daemon_args_init(&a, argv[0], argc) == 0) {
-		argp_parse(&argp, argc, argv, 0, NULL, &a);
-		status = daemon_run(&a, EXIT_FAILURE);
-	}
-	daemon_args_release(&a);
-	return status;
+	return daemon_command(&argp, argv[0], argc, argv, EXIT_FAILURE);
 }

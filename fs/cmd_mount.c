@@ -38,14 +38,7 @@ int cmd_mount(int argc, char **argv)
 		.doc = "Mount a message log at DIR, which is made if only its last component is missing. Returns when the mount is ready."
 		       "\vspoolfs config lists the properties. The manual is spoolfs-mount(1).",
 	};
-	struct daemon_args a;
-	int status = EXIT_FAILURE;
-	if (daemon_args_init(&a, argv[0], argc) == 0) {
-		argp_parse(&argp, argc, argv, 0, NULL, &a);
-		status = daemon_run(&a, EXIT_FAILURE);
-	}
-	daemon_args_release(&a);
-	return status;
+	return daemon_command(&argp, argv[0], argc, argv, EXIT_FAILURE);
 }
 
 /* ---- mount.fuse.spoolfs ---- */
@@ -101,13 +94,6 @@ int cmd_mount_helper(int argc, char **argv)
 		.args_doc = "SOURCE DIR",
 		.doc = "Called by mount(8) for type fuse.spoolfs. SOURCE is the directory DATA; anything that does not begin with / takes the default.",
 	};
-	struct daemon_args a;
-	int status = HELPER_FAILED;
 	argp_err_exit_status = HELPER_USAGE;
-	if (daemon_args_init(&a, "mount.fuse.spoolfs", argc) == 0) {
-		argp_parse(&argp, argc, argv, 0, NULL, &a);
-		status = daemon_run(&a, HELPER_FAILED);
-	}
-	daemon_args_release(&a);
-	return status;
+	return daemon_command(&argp, "mount.fuse.spoolfs", argc, argv, HELPER_FAILED);
 }

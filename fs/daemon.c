@@ -33,7 +33,8 @@ enum { SERVER_STOP_MS = 5000 };
 
 /* ---- arguments ---- */
 
-int daemon_args_init(struct daemon_args *a, const char *command, int argc)
+/* < 0: no memory, and it was said. */
+static int init_args(struct daemon_args *a, const char *command, int argc)
 {
 	*a = (struct daemon_args){.command = command, .schema = commands_schema(), .later = calloc((size_t)argc + 1, sizeof *a->later)};
 	a->conf = a->schema ? conf_new(a->schema, NULL, CONF_BROKER) : NULL;
@@ -44,7 +45,7 @@ int daemon_args_init(struct daemon_args *a, const char *command, int argc)
 	return -1;
 }
 
-void daemon_args_release(struct daemon_args *a)
+static void release_args(struct daemon_args *a)
 {
 	mount_words_release(&a->words);
 	conf_free(a->conf);
@@ -352,7 +353,7 @@ static int take_options(struct daemon_args *a, const char **fuse_opts, struct er
 	return rc;
 }
 
-int daemon_run(struct daemon_args *a, int failed_status)
+static int run(struct daemon_args *a, int failed_status)
 {
 	struct daemon d = {.args = a, .process.fd = -1};
 	struct err e = ERR_INIT;
@@ -373,4 +374,16 @@ int daemon_run(struct daemon_args *a, int failed_status)
 	else
 		command_say(a->command, "%s", e.text);
 	return failed_status;
+}
+
+int daemon_command(const struct argp *argp, const char *command, int argc, char **argv, int failed_status)
+{
+	struct daemon_args a;
+	int status = failed_status;
+	if (init_args(&a, command, argc) == 0) {
+		argp_parse(argp, argc, argv, 0, NULL, &a);
+		status = run(&a, failed_status);
+	}
+	release_args(&a);
+	return status;
 }

@@ -1,8 +1,8 @@
 /*
  * daemon: what `spoolfs mount` and `spoolfs agent` run: one broker, with a mount, with listeners for Kafka's clients, or with both.
  *
- *  1. daemon_args_init, then the command's own parser, which hands on to daemon_parse what both understand.
- *  2. daemon_run takes the -o words (they come after every -c), goes into the background, opens the broker, listens, mounts, and returns when that is over: in the parent at
+ *  1. daemon_command calls the command's own parser, which hands on to daemon_parse what both understand.
+ *  2. It takes the -o words (they come after every -c), goes into the background, opens the broker, listens, mounts, and returns when that is over: in the parent at
  *     once when the daemon is ready.
  *
  * thread: the main one, before there is any other.
@@ -29,9 +29,6 @@ struct daemon_args {
 	int later_count;
 };
 
-int daemon_args_init(struct daemon_args *a, const char *command, int argc); /* < 0: no memory, and it was said */
-void daemon_args_release(struct daemon_args *a);
-
 /* The keys of DAEMON_OPTIONS, with the arguments as state->input. ERR_UNKNOWN of argp for any other. */
 error_t daemon_parse(int key, char *arg, struct argp_state *state);
 
@@ -42,7 +39,7 @@ error_t daemon_parse(int key, char *arg, struct argp_state *state);
 	{"foreground", 'f', NULL, 0, "Stay in the foreground, with messages on stderr", 0}, \
 	{"listen", 'l', "HOST:PORT", OPTION_ARG_OPTIONAL, listen_help, 0}
 
-/* What to exit with. */
-int daemon_run(struct daemon_args *a, int failed_status);
+/* Parses what the command was given, and runs. What to exit with. */
+int daemon_command(const struct argp *argp, const char *command, int argc, char **argv, int failed_status);
 
 #endif

@@ -9,13 +9,11 @@
 #include <unistd.h>
 
 #include "cluster/api/server.h"
-#include "cluster/group/coordinator.h"
 #include "fs/commands.h"
 #include "fs/properties.h"
 #include "fs/version.h"
 #include "store/conf.h"
 #include "store/entries.h"
-#include "store/log.h"
 
 static const struct command {
 	const char *name;
@@ -37,8 +35,7 @@ const char *argp_program_version = "spoolfs " SPOOLFS_VERSION;
 
 struct conf_schema *commands_schema(void)
 {
-	const struct conf_property *const tables[] = {store_properties, cluster_properties, net_properties, server_properties, group_properties, fs_properties};
-	return conf_schema_new(tables, sizeof tables / sizeof *tables);
+	return server_schema(fs_properties);
 }
 
 void command_say(const char *command, const char *fmt, ...)

@@ -12,6 +12,7 @@
 #include "store/diag.h"
 #include "store/fetch.h"
 #include "store/ingest.h"
+#include "store/log.h"
 
 enum {
 	SPARE_MEMORIES = 64,      /* that a network thread keeps for its next calls */
@@ -24,7 +25,7 @@ enum {
 	ANSWER_MAX_BYTES = 1 << 29, /* of an answer, but for ranges of files, and as much while it is made: a small request may ask for the same thing many times */
 };
 
-const struct conf_property server_properties[] = {
+static const struct conf_property server_properties[] = {
 	{.name = "auto.create.topics.enable", .type = CONF_BOOL, .scope = CONF_BROKER, .preset = "true", .help = "whether a client that asks for a topic that is not there gets one made"},
 	{.name = "delete.topic.enable", .type = CONF_BOOL, .scope = CONF_BROKER, .preset = "true", .help = "whether a client may delete topics; with rmdir in the mount that is always possible"},
 	{.name = "fetch.max.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "57671680", .min = 1024, .max = INT32_MAX, .unit = "bytes", .help = "the most one Fetch is answered with"},
@@ -32,6 +33,12 @@ const struct conf_property server_properties[] = {
 	 .help = "incremental fetch sessions that are kept"},
 	{0},
 };
+
+struct conf_schema *server_schema(const struct conf_property *own)
+{
+	const struct conf_property *const tables[] = {store_properties, cluster_properties, net_properties, server_properties, group_properties, own};
+	return conf_schema_new(tables, sizeof tables / sizeof *tables);
+}
 
 /* A network thread's: only it takes from there and gives back. */
 struct thread_memory {

@@ -11,12 +11,13 @@
 
 struct server;
 
-extern const struct conf_property server_properties[];
+/* All properties of a broker, from the store's up, and those of whoever runs it. NULL: no memory. */
+struct conf_schema *server_schema(const struct conf_property *own);
 
 /* Whether the properties ask for one: listeners is set. */
 bool server_is_wanted(const struct conf *c);
 
-/* Binds the listeners of the broker's conf, whose schema has net_properties, server_properties and group_properties; clients can connect from now on, and wait.
+/* Binds the listeners of the broker's conf, whose schema is server_schema; clients can connect from now on, and wait.
  * ERR_INVALID, ERR_BUSY (address in use), ERR_DENIED, ERR_LIMIT, ERR_NO_MEMORY, ERR_IO. */
 int server_open(struct server **out, struct broker *b, struct err *e);
 
