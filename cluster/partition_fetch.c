@@ -151,14 +151,27 @@ static int list_offset(struct partition *p, int64_t timestamp_ms, int64_t end, s
 	return rc;
 }
 
+/* Where the log ends by whatever isolation, if that is one offset and known without opening it: a client that begins with thousands of idle partitions asks it of all. */
+static bool knows_end(struct partition *p, struct partition_ends *ends)
+{
+	if (!p->visible_known || !p->dir || p->dir->offline || p->why_offline || p->topic->deleted)
+		return false;
+	partition_take_ends(p, ends);
+	return ends->last_stable == ends->log_end && ends->high_watermark == ends->log_end;
+}
+
 int partition_list_offset(struct partition *p, int64_t timestamp_ms, enum isolation isolation, int32_t current_epoch, bool wait, struct log_offset *found, struct err *e)
 {
 	struct partition_ends ends;
 	if (timestamp_ms < OFFSET_LATEST_TIERED)
 		return err_set(e, ERR_UNSUPPORTED, "%" PRId64 " stands for no offset", timestamp_ms);
 	bool searches = timestamp_ms >= 0 || timestamp_ms == OFFSET_MAX_TIMESTAMP;
-	int rc = acquire_in_epoch(p, current_epoch, wait, e);
-	if (rc)
+	int rc;
+	if (timestamp_ms == OFFSET_LATEST && knows_end(p, &ends)) {
+		*found = (struct log_offset){ends.log_end, -1, p->leader_epoch};
+		return partition_check_epoch(p, current_epoch, e);
+	}
+	if ((rc = acquire_in_epoch(p, current_epoch, wait, e)))
 		return rc;
 	partition_take_ends(p, &ends);
 	rc = searches && !wait ? PARTITION_WOULD_BLOCK : list_offset(p, timestamp_ms, end_by(&ends, isolation), found, e);

@@ -194,6 +194,27 @@ static void test_offsets(void **state)
 	check_offset(p, OFFSET_EARLIEST, ISOLATION_UNCOMMITTED, 1, -1, 0);
 	check_offset(p, OFFSET_EARLIEST_LOCAL, ISOLATION_UNCOMMITTED, 1, -1, 0);
 	done_with(p);
+	/* where it ends is known without opening it, if it is the same end by every isolation */
+	topic_unref(create("u", 1));
+	p = use("u", 0);
+	say(p, "a\n");
+	done_with(p);
+	close_broker();
+	open_broker();
+	p = reach("u", 0);
+	assert_int_equal(partition_list_offset(p, OFFSET_LATEST, ISOLATION_COMMITTED, 0, false, &found, &err), 0);
+	assert_int_equal(found.offset, 1);
+	assert_int_equal(found.leader_epoch, 0);
+	assert_int_equal(partition_list_offset(p, OFFSET_LATEST, ISOLATION_COMMITTED, 1, false, &found, &err), ERR_UNKNOWN_EPOCH);
+	assert_int_equal(partition_list_offset(p, OFFSET_EARLIEST, ISOLATION_COMMITTED, 0, false, &found, &err), PARTITION_WOULD_BLOCK);
+	p->dir->offline = true;
+	assert_int_equal(partition_list_offset(p, OFFSET_LATEST, ISOLATION_COMMITTED, 0, false, &found, &err), ERR_OFFLINE);
+	p->dir->offline = false;
+	assert_false(partition_has_open_log(p));
+	partition_unref(p);
+	p = reach("t", 0);
+	assert_int_equal(partition_list_offset(p, OFFSET_LATEST, ISOLATION_COMMITTED, 0, false, &found, &err), PARTITION_WOULD_BLOCK);
+	partition_unref(p);
 	close_broker();
 }
 
