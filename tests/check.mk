@@ -3,6 +3,9 @@
 # pytest, and the Python clients of Kafka that tests/wire talks to us with, as pinned; on Debian's python.
 venv    := build/venv
 pytest  := $(venv)/bin/python -m pytest
+# Most tests wait more than they compute: as many run at a time as keep the processors busy. `make check JOBS=0`: one after the other.
+JOBS    ?= $(shell expr 2 '*' $$(nproc))
+pytest_all := $(pytest) -n $(JOBS) --dist worksteal
 .PHONY: venv
 venv: $(venv)/made
 $(venv)/made: tests/requirements.txt
@@ -34,9 +37,9 @@ fuzz:
 
 # Under the sanitizers: units (test_units.py sees to that), and of the mount what finds most for its time.
 check: check-builds
-	$(pytest) tests/fs/test_append.py tests/fs/test_locks.py tests/wire/test_groups.py tests/wire/test_two_faces.py --builds tsan -m "not long"
-	$(pytest) tests/property tests/faults tests/fs/test_append.py tests/wire/test_bad_input.py tests/wire/test_groups.py --builds asan -m "not long"
-	$(pytest) tests -m "not long"
+	$(pytest_all) tests/fs/test_append.py tests/fs/test_locks.py tests/wire/test_groups.py tests/wire/test_two_faces.py --builds tsan -m "not long"
+	$(pytest_all) tests/property tests/faults tests/fs/test_append.py tests/wire/test_bad_input.py tests/wire/test_groups.py --builds asan -m "not long"
+	$(pytest_all) tests -m "not long"
 
 check-long: check-long-builds
-	SPOOLFS_TEST_BUILDS="plain asan tsan" $(pytest) tests
+	SPOOLFS_TEST_BUILDS="plain asan tsan" $(pytest_all) tests

@@ -10,7 +10,7 @@ from lib import kafka
 def test_kafka_reads_logs_and_snapshots(tmp_path):
     program = ROOT / "build" / "plain" / "unit" / "test_idempotence"
     assert program.exists(), f"there is no {program}: make check-units"
-    subprocess.run([program, "write", tmp_path], check=True, timeout=60)
+    subprocess.run([program, "write", tmp_path], check=True, timeout=240)
     data = tmp_path / "data"
     kafka.assert_kafka_accepts(data)
     snapshots = sorted(data.glob("*-0/*.snapshot"))
