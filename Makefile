@@ -36,15 +36,16 @@ endif
 flags += $(sanitize.$(BUILD))
 link  += $(sanitize.$(BUILD))
 
-libs_store := -lzstd -llz4 -lz -lsnappy -lisal
-libs_fs    := -lfuse3 -ljansson
+libs_store   := -lzstd -llz4 -lz -lsnappy -lisal
+libs_cluster := -ljansson -lzookeeper_mt $(libs_store)
+libs_fs      := -lfuse3
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)';)
 
 objs = $(patsubst %.c,$(out)/%.o,$(wildcard $(1)/*.c))
 store_objs   := $(call objs,store)
-cluster_objs := $(call objs,cluster) $(call objs,cluster/wire) $(call objs,cluster/net) $(call objs,cluster/group) $(call objs,cluster/api)
+cluster_objs := $(call objs,cluster) $(call objs,cluster/wire) $(call objs,cluster/net) $(call objs,cluster/group) $(call objs,cluster/zk) $(call objs,cluster/control) $(call objs,cluster/replica) $(call objs,cluster/api)
 fs_objs      := $(call objs,fs)
 units        := $(patsubst tests/unit/%.c,$(out)/unit/%,$(wildcard tests/unit/test_*.c))
 
@@ -57,11 +58,11 @@ $(out)/libstore.a $(out)/libcluster.a:
 	$(call say,AR,$@)rm -f $@ && ar rcs $@ $^
 
 $(out)/spoolfs: $(fs_objs) $(out)/libcluster.a $(out)/libstore.a
-	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ $(libs_fs) $(libs_store)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ $(libs_fs) $(libs_cluster)
 
 # The same program with the fault hook of the tests in it (tests/lib/fault_hook.c says how it is driven).
 $(out)/spoolfs-faults: $(fs_objs) $(out)/tests/lib/fault_hook.o $(out)/libcluster.a $(out)/libstore.a
-	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ $(libs_fs) $(libs_store)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ $(libs_fs) $(libs_cluster)
 
 # The direction of the layers: each of these links a library whole, without the ones above it.
 layers: $(out)/layer-store $(out)/layer-cluster
@@ -72,7 +73,7 @@ $(out)/layer-store: $(out)/libstore.a
 		-Wl,--whole-archive $(out)/libstore.a -Wl,--no-whole-archive $(libs_store)
 $(out)/layer-cluster: $(out)/libcluster.a $(out)/libstore.a
 	$(call say,LINK,$@)echo 'int main(void) { return 0; }' | $(CC) $(link) -x c - -x none -o $@ \
-		-Wl,--whole-archive $(out)/libcluster.a $(out)/libstore.a -Wl,--no-whole-archive -ljansson $(libs_store)
+		-Wl,--whole-archive $(out)/libcluster.a $(out)/libstore.a -Wl,--no-whole-archive $(libs_cluster)
 
 # What a client tells brokers about itself.
 $(out)/cluster/wire/client.o: flags += -DSOFTWARE_VERSION='"$(version)"'
@@ -84,34 +85,40 @@ $(out)/%.o: %.c
 # C units: one program a module, linked with the libraries it may know.
 $(out)/unit/%: $(out)/tests/unit/%.o $(out)/libcluster.a $(out)/libstore.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ -lcmocka -ljansson $(libs_store)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ -lcmocka $(libs_cluster)
 # What measures a module by itself.
 $(out)/bench/%: $(out)/tests/bench/%.o $(out)/libcluster.a $(out)/libstore.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ -ljansson $(libs_store)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ $(libs_cluster)
 .SECONDARY:
 
 # Programs that tests/wire sends to a broker.
 talkers := $(patsubst tests/wire/%.c,$(out)/wire/%,$(wildcard tests/wire/*.c))
 $(out)/wire/%: $(out)/tests/wire/%.o $(out)/libcluster.a $(out)/libstore.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ -ljansson $(libs_store)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ $(libs_cluster)
+
+# What tests/cluster drives.
+drivers := $(patsubst tests/cluster/%.c,$(out)/cluster-tests/%,$(wildcard tests/cluster/*.c))
+$(out)/cluster-tests/%: $(out)/tests/cluster/%.o $(out)/libcluster.a $(out)/libstore.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -o $@ $^ $(libs_cluster)
 
 # Each tests/fuzz/fuzz_<what>.c is a fuzzer (tests/README.md).
 fuzzers := $(patsubst tests/fuzz/%.c,$(out)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(out)/fuzz/%: $(out)/tests/fuzz/%.o $(out)/libcluster.a $(out)/libstore.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ -ljansson $(libs_store)
+	$(call say,LINK,$@)$(CC) $(link) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(libs_cluster)
 fuzzers: $(fuzzers)
 
-binaries: $(out)/spoolfs $(out)/spoolfs-faults $(units) $(talkers)
+binaries: $(out)/spoolfs $(out)/spoolfs-faults $(units) $(talkers) $(drivers)
 check-units: $(units)
 
 # What Debian 12 has to have: to build, to run, and (deps-check) for the tests, which bring in a real Kafka to compare with.
-build_packages := gcc make libc6-dev libfuse3-dev fuse3 libzstd-dev liblz4-dev zlib1g-dev libsnappy-dev libisal-dev libjansson-dev uthash-dev
+build_packages := gcc make libc6-dev libfuse3-dev fuse3 libzstd-dev liblz4-dev zlib1g-dev libsnappy-dev libisal-dev libjansson-dev libzookeeper-mt-dev uthash-dev
 check_packages := libcmocka-dev libasan8 libubsan1 libtsan2 python3 python3-pytest python3-pytest-timeout python3-hypothesis \
 	attr rsync procps psmisc iproute2 xz-utils mandoc maven openjdk-17-jre-headless clang libclang-rt-dev llvm \
-	python3-venv kcat golang-go librdkafka-dev
+	python3-venv kcat golang-go librdkafka-dev zookeeper
 root := $(if $(filter-out 0,$(shell id -u)),sudo)
 install_packages = $(root) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 deps:

@@ -6,6 +6,8 @@
  *   retention    every log.retention.check.interval.ms; a partition is opened only when something of it can be too old
  *   flush        once flush.ms is set for any topic, at half the least of them
  *   producers    every producer.id.expiration.check.interval.ms: those not seen for long are forgotten, in logs that are open; others do so when they are opened
+ *   replicas     in a cluster, at half replica.lag.time.max.ms: who has not kept up with a leader here is to leave its ISR
+ *   watermarks   in a cluster, every replica.high.watermark.checkpoint.interval.ms: how far replicas are committed
  *   delete       .deleted segments and -delete directories whose delay has passed
  *   idle         logs that nobody has used for a minute are closed; so are those of readers and writers that went
  */
@@ -28,7 +30,7 @@ struct agent {
 	struct broker *broker;
 	struct timer_heap *timers;
 	pthread_t thread;
-	struct task checkpoint, retention, flush, producers, delete, idle;
+	struct task checkpoint, retention, flush, producers, replicas, watermarks, delete, idle;
 };
 
 struct timer_heap *agent_timers(struct agent *a)
@@ -134,6 +136,30 @@ static int64_t do_producers(void *arg)
 	return conf_int(a->broker->conf, "producer.id.expiration.check.interval.ms");
 }
 
+static void check_one(struct partition *p, void *arg)
+{
+	partition_check_isr(p, *(int64_t *)arg);
+}
+
+static int64_t do_replicas(void *arg)
+{
+	struct agent *a = arg;
+	int64_t now_ms = mono_now().ns / 1000000;
+	each_partition(a, check_one, &now_ms);
+	return (a->broker->replica_lag_ms + 1) / 2;
+}
+
+static int64_t do_watermarks(void *arg)
+{
+	struct agent *a = arg;
+	for (int i = 0; i < a->broker->dir_count; i++) {
+		struct err why = ERR_INIT;
+		if (!a->broker->dir[i].offline && broker_write_high_watermarks(a->broker, &a->broker->dir[i], &why) < 0)
+			report(&why);
+	}
+	return conf_int(a->broker->conf, "replica.high.watermark.checkpoint.interval.ms");
+}
+
 static void delete_one(struct partition *p, void *arg)
 {
 	struct err why = ERR_INIT;
@@ -218,6 +244,8 @@ struct agent *agent_start(struct broker *b, struct err *e)
 	task_init(&a->retention, a->timers, b->pool, do_retention, a);
 	task_init(&a->flush, a->timers, b->pool, do_flush, a);
 	task_init(&a->producers, a->timers, b->pool, do_producers, a);
+	task_init(&a->replicas, a->timers, b->pool, do_replicas, a);
+	task_init(&a->watermarks, a->timers, b->pool, do_watermarks, a);
 	task_init(&a->delete, a->timers, b->pool, do_delete, a);
 	task_init(&a->idle, a->timers, b->pool, do_idle, a);
 	int sys = pthread_create(&a->thread, NULL, scheduler, a);
@@ -237,11 +265,15 @@ void agent_begin(struct agent *a)
 	task_ask(&a->flush, SOON_MS);
 	task_ask(&a->producers, conf_int(a->broker->conf, "producer.id.expiration.check.interval.ms"));
 	task_ask(&a->idle, IDLE_MS / 2);
+	if (a->broker->roles) {
+		task_ask(&a->replicas, (a->broker->replica_lag_ms + 1) / 2);
+		task_ask(&a->watermarks, conf_int(a->broker->conf, "replica.high.watermark.checkpoint.interval.ms"));
+	}
 }
 
 static void each_task(struct agent *a, void (*fn)(struct task *k))
 {
-	struct task *all[] = {&a->checkpoint, &a->retention, &a->flush, &a->producers, &a->delete, &a->idle};
+	struct task *all[] = {&a->checkpoint, &a->retention, &a->flush, &a->producers, &a->replicas, &a->watermarks, &a->delete, &a->idle};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		fn(all[i]);
 }

@@ -17,7 +17,7 @@
 #include "store/diag.h"
 #include "store/io.h"
 
-enum { DESCRIPTORS_A_SEGMENT = 4, RESERVE_BYTES = 1 << 20 };
+enum { DESCRIPTORS_A_SEGMENT = 4 };
 
 /* ---- loading ---- */
 
@@ -134,7 +134,14 @@ static void recovery_row(void *arg, const char *topic, int32_t partition, int64_
 {
 	struct partition *p = find_partition(arg, topic, partition);
 	if (p)
-		p->known.recovery_point = offset;
+		p->known.recovery_point = p->noted_recovery = offset;
+}
+
+static void high_watermark_row(void *arg, const char *topic, int32_t partition, int64_t offset)
+{
+	struct partition *p = find_partition(arg, topic, partition);
+	if (p)
+		p->high_watermark = offset;
 }
 
 static void clean_row(void *arg, const char *topic, int32_t partition, int64_t offset)
@@ -233,7 +240,8 @@ static void state_row(void *arg, const struct partition_row *r)
 		.last_stable = row.last_stable_offset, .recovery_point = row.recovery_point, .log_start = row.start_offset, .pair_offset = row.start_offset,
 		.pair_position = row.start_position, .dir_mtime_ns = row.dir_mtime_ns,
 	};
-	p->leader_epoch = row.leader_epoch < 0 ? 0 : row.leader_epoch;
+	if (!x->b->roles)
+		p->leader_epoch = row.leader_epoch < 0 ? 0 : row.leader_epoch;
 	partition_publish_known(p, &row);
 	if (x->our_stop && !looks_untouched(p, r, false)) /* something may be missing: who opens it says so */
 		later(x, p);
@@ -261,6 +269,9 @@ static int load_checkpoints(struct loading *x, struct err *e)
 	snprintf(path, sizeof path, "%s/" LOG_START_FILE, x->d->path);
 	if (offset_checkpoint_load(path, log_start_row, x, &why) < 0)
 		diag_warning("%s", why.text);
+	snprintf(path, sizeof path, "%s/" HIGH_WATERMARK_FILE, x->d->path);
+	if (x->b->roles && offset_checkpoint_load(path, high_watermark_row, x, &why) < 0)
+		diag_warning("%s; high watermarks are learned from the partitions' leaders", why.text);
 	snprintf(path, sizeof path, "%s/" CLEANER_FILE, x->d->path);
 	if (offset_checkpoint_load(path, clean_row, x, &why) < 0)
 		diag_warning("%s; logs are compacted from their start", why.text);
@@ -396,184 +407,7 @@ static int load(struct broker *b, const struct broker_options *o, struct err *e)
 	return rc;
 }
 
-/* ---- checkpoints ---- */
-
-struct rows { struct log_dir *d; struct checkpoint_rows recovery, starts, high_watermarks, state; };
-
-static void init_rows(struct rows *r)
-{
-	checkpoint_rows_init(&r->recovery);
-	checkpoint_rows_init(&r->starts);
-	checkpoint_rows_init(&r->high_watermarks);
-	checkpoint_rows_init(&r->state);
-}
-
-static void release_rows(struct rows *r)
-{
-	checkpoint_rows_release(&r->recovery);
-	checkpoint_rows_release(&r->starts);
-	checkpoint_rows_release(&r->high_watermarks);
-	checkpoint_rows_release(&r->state);
-}
-
-/* A partition that cannot be described keeps its recovery point: what was durable stays known as durable. */
-static bool gather(void *arg, struct topic *t)
-{
-	struct rows *r = arg;
-	for (int32_t i = 0; i < topic_partition_count(t); i++) {
-		struct partition *p = topic_partition(t, i);
-		struct partition_row row;
-		if (p && p->dir == r->d) {
-			bool good = partition_row(p, &row);
-			offset_checkpoint_add(&r->recovery, t->name, i, row.recovery_point);
-			if (row.start_offset > 0)
-				offset_checkpoint_add(&r->starts, t->name, i, row.start_offset);
-			if (good) {
-				offset_checkpoint_add(&r->high_watermarks, t->name, i, p->high_watermark);
-				partition_state_add(&r->state, &row);
-			}
-		}
-		partition_unref(p);
-	}
-	return true;
-}
-
-static bool spend_consents(void *arg, struct topic *t)
-{
-	for (int32_t i = 0; i < topic_partition_count(t); i++) {
-		struct partition *p = topic_partition(t, i);
-		struct err why = ERR_INIT;
-		if (p && p->dir == arg && partition_spend_consent(p, &why) < 0)
-			diag_error("%s", why.text);
-		partition_unref(p);
-	}
-	return true;
-}
-
-int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct err *e)
-{
-	static const char *const names[] = {RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE};
-	struct rows r = {.d = d};
-	char path[PATH_MAX];
-	if (d->read_only)
-		return 0;
-	init_rows(&r);
-	topics_list(b, gather, &r);
-	int rc = producer_ids_settle(b->producer_ids, e); /* all that the rows know of were seen by now */
-	struct checkpoint_rows *rows[] = {&r.recovery, &r.starts, &r.high_watermarks};
-	pthread_mutex_lock(&d->checkpoint_lock);
-	for (int i = 0; i < 3 && rc == 0; i++) {
-		snprintf(path, sizeof path, "%s/%s", d->path, names[i]);
-		rc = offset_checkpoint_write(path, rows[i], e);
-	}
-	if (rc == 0) {
-		snprintf(path, sizeof path, "%s/" PARTITION_STATE_FILE, d->path);
-		rc = partition_state_write(path, &r.state, e);
-	}
-	if (rc == 0 && clean)
-		rc = clean_stop_write(d->path, e);
-	pthread_mutex_unlock(&d->checkpoint_lock);
-	release_rows(&r);
-	if (rc == 0)
-		topics_list(b, spend_consents, d);
-	return rc;
-}
-
-static bool gather_clean(void *arg, struct topic *t)
-{
-	struct rows *r = arg;
-	for (int32_t i = 0; i < topic_partition_count(t); i++) {
-		struct partition *p = topic_partition(t, i);
-		if (p && p->dir == r->d && p->clean_offset >= 0)
-			offset_checkpoint_add(&r->starts, t->name, i, p->clean_offset);
-		partition_unref(p);
-	}
-	return true;
-}
-
-int broker_write_clean_offsets(struct broker *b, struct log_dir *d, struct err *e)
-{
-	struct rows r = {.d = d};
-	char path[PATH_MAX];
-	checkpoint_rows_init(&r.starts);
-	pthread_mutex_lock(&d->checkpoint_lock);
-	topics_list(b, gather_clean, &r);
-	snprintf(path, sizeof path, "%s/" CLEANER_FILE, d->path);
-	int rc = offset_checkpoint_write(path, &r.starts, e);
-	pthread_mutex_unlock(&d->checkpoint_lock);
-	checkpoint_rows_release(&r.starts);
-	return rc;
-}
-
-static bool gather_start(void *arg, struct topic *t)
-{
-	struct rows *r = arg;
-	for (int32_t i = 0; i < topic_partition_count(t); i++) {
-		struct partition *p = topic_partition(t, i);
-		if (p && p->dir == r->d && (p->recorded_offset > 0 || p->recorded_position > 0)) {
-			struct start_row row = {.partition = i, .offset = p->recorded_offset, .position = p->recorded_position};
-			snprintf(row.topic, sizeof row.topic, "%s", t->name);
-			snprintf(row.topic_id, sizeof row.topic_id, "%s", t->id);
-			view_start_add(&r->starts, &row);
-		}
-		partition_unref(p);
-	}
-	return true;
-}
-
-/* A little space that is held back, so that a full disk can still be told that messages are to go: without the pair of the new start on disk none may. It is
- * let go for that write, and taken back when there is space again. locks: checkpoint_lock. */
-static void take_reserve(struct log_dir *d)
-{
-	char path[PATH_MAX];
-	snprintf(path, sizeof path, "%s/" RESERVE_FILE, d->path);
-	int fd = io_open(path, O_RDWR | O_CREAT, 0644);
-	if (fd >= 0 && posix_fallocate(fd, 0, RESERVE_BYTES) != 0)
-		io_unlink(path); /* no space now: the next write tries again */
-	io_close(fd);
-}
-
-static bool give_reserve(struct log_dir *d)
-{
-	char path[PATH_MAX];
-	snprintf(path, sizeof path, "%s/" RESERVE_FILE, d->path);
-	return io_unlink(path) == 0;
-}
-
-/* locks: checkpoint_lock. */
-static int write_starts(struct broker *b, struct log_dir *d, struct err *e)
-{
-	struct rows r = {.d = d};
-	char path[PATH_MAX];
-	checkpoint_rows_init(&r.starts);
-	topics_list(b, gather_start, &r);
-	snprintf(path, sizeof path, "%s/" VIEW_START_FILE, d->path);
-	int rc = view_start_write(path, &r.starts, e);
-	if (rc == ERR_NO_SPACE && give_reserve(d))
-		rc = view_start_write(path, &r.starts, e);
-	else if (rc == 0)
-		take_reserve(d);
-	checkpoint_rows_release(&r.starts);
-	return rc;
-}
-
-int broker_record_start(struct broker *b, struct partition *p, int64_t offset, int64_t position, struct err *e)
-{
-	int rc = 0;
-	pthread_mutex_lock(&p->dir->checkpoint_lock);
-	if (offset > p->recorded_offset) {
-		int64_t old_offset = p->recorded_offset, old_position = p->recorded_position;
-		p->recorded_offset = offset;
-		p->recorded_position = position;
-		rc = write_starts(b, p->dir, e);
-		if (rc < 0) {
-			p->recorded_offset = old_offset;
-			p->recorded_position = old_position;
-		}
-	}
-	pthread_mutex_unlock(&p->dir->checkpoint_lock);
-	return rc;
-}
+/* ---- in use ---- */
 
 static bool note_starts(void *arg, struct topic *t)
 {
@@ -593,6 +427,8 @@ static int begin_dirs(struct broker *b, struct err *e)
 {
 	topics_list(b, note_starts, NULL);
 	int rc = log_dirs_record(b, e);
+	if (rc == 0 && b->roles)
+		rc = broker_look_intact(b, e);
 	for (int i = 0; i < b->dir_count && rc == 0; i++) {
 		char path[PATH_MAX];
 		struct log_dir *d = &b->dir[i];
@@ -600,7 +436,7 @@ static int begin_dirs(struct broker *b, struct err *e)
 			continue;
 		pthread_mutex_lock(&d->checkpoint_lock);
 		if (d->starts_lost || d->foreign || !d->clean)
-			rc = write_starts(b, d, e);
+			rc = broker_write_starts(b, d, e);
 		pthread_mutex_unlock(&d->checkpoint_lock);
 		snprintf(path, sizeof path, "%s/" CLEAN_SHUTDOWN_FILE, d->path);
 		int sys = rc == 0 ? io_unlink(path) : 0;
@@ -631,6 +467,8 @@ void broker_dir_failed(struct broker *b, struct log_dir *d, const char *why)
 	if (atomic_exchange(&d->offline, true))
 		return;
 	diag_error("log directory %s is out of service from now on: %s. Its partitions answer EIO; the others go on. Mend the disk, then mount again", d->path, why);
+	if (b->roles)
+		broker_spoil_intact(b);
 	topics_list(b, fail_topic, d);
 }
 
@@ -664,6 +502,7 @@ static void free_broker(struct broker *b)
 	for (int i = 0; i < b->dir_count; i++) {
 		dir_lock_release(&b->dir[i].lock);
 		pthread_mutex_destroy(&b->dir[i].checkpoint_lock);
+		pthread_mutex_destroy(&b->dir[i].rows_lock);
 		free(b->dir[i].path);
 	}
 	free(b->dir);
@@ -674,8 +513,14 @@ static void free_broker(struct broker *b)
 	pthread_rwlock_destroy(&b->told_lock);
 	pthread_mutex_destroy(&b->create_lock);
 	pthread_mutex_destroy(&b->defaults_lock);
+	pthread_mutex_destroy(&b->listen_lock);
 	pthread_mutex_destroy(&b->configure_lock);
 	free(b);
+}
+
+static enum flush_acks flush_acks_of(const char *word)
+{
+	return !strcmp(word, "always") ? FLUSH_ACKS_ALWAYS : !strcmp(word, "never") ? FLUSH_ACKS_NEVER : FLUSH_ACKS_AUTO;
 }
 
 int broker_open(struct broker **out, const struct broker_options *o, struct err *e)
@@ -685,12 +530,17 @@ int broker_open(struct broker **out, const struct broker_options *o, struct err 
 		return err_set(e, ERR_NO_MEMORY, "no memory for a broker");
 	b->conf = o->conf;
 	b->read_only = o->read_only;
+	b->roles = o->roles;
+	b->topic_calls = o->topic_calls;
+	b->flush_acks = flush_acks_of(conf_str(o->conf, "log.flush.acks.all"));
+	b->replica_lag_ms = conf_int(o->conf, "replica.lag.time.max.ms");
 	wr_init(&b->known_dirs, 0);
 	b->id = (int32_t)conf_int(o->conf, "broker.id");
 	pthread_rwlock_init(&b->topics_lock, NULL);
 	pthread_rwlock_init(&b->told_lock, NULL);
 	pthread_mutex_init(&b->create_lock, NULL);
 	pthread_mutex_init(&b->defaults_lock, NULL);
+	pthread_mutex_init(&b->listen_lock, NULL);
 	pthread_mutex_init(&b->configure_lock, NULL);
 	b->label = strdup(o->label ? o->label : "");
 	b->defaults = defaults_new(b, NULL, NULL);
@@ -780,7 +630,7 @@ int32_t broker_id(const struct broker *b)
 
 const char *broker_cluster_id(const struct broker *b)
 {
-	return b->cluster_id;
+	return b->has_cluster ? b->cluster_id : "";
 }
 
 const char *broker_data(const struct broker *b)

@@ -19,6 +19,8 @@
 
 struct broker;
 struct pool;
+struct role_calls;
+struct topic_calls;
 
 extern const struct conf_property cluster_properties[];
 
@@ -31,6 +33,9 @@ struct broker_options {
 	                              worth waiting for it to stop */
 	void *arg;
 	int wait_ms;               /* how long to wait for a holder that is stopping */
+	const struct role_calls *roles; /* NULL: it is by itself, and leads all that it has. Else it is of a cluster, leads and follows as partition_become says, and asks these
+	                              (cluster/partition_role.h); borrowed for the broker's life */
+	const struct topic_calls *topic_calls; /* with roles, and only then; borrowed likewise (cluster/topics.h) */
 	void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total); /* NULL, or told of long work during open */
 };
 
@@ -42,11 +47,20 @@ int broker_open(struct broker **out, const struct broker_options *o, struct err 
 int broker_close(struct broker *b, struct err *e);
 
 int32_t broker_id(const struct broker *b);
-const char *broker_cluster_id(const struct broker *b); /* of the first log directory's meta.properties */
+const char *broker_cluster_id(const struct broker *b); /* of the first log directory's meta.properties; "": of none yet */
 const char *broker_data(const struct broker *b);
 const struct conf *broker_conf(const struct broker *b);
 struct pool *broker_pool(struct broker *b);     /* for work that may block */
 struct timer_heap *broker_timers(struct broker *b); /* fired by the agent's scheduler thread; callbacks must not block */
+
+/* ---- of a cluster: what its log directories know of that (broker_cluster.c) ---- */
+
+/* Whether everything that was acknowledged before the last stop is in them: this is still the same boot of the kernel, or the stop was clean; and it was so before. */
+bool broker_is_intact(const struct broker *b);
+/* It is from now on, durably: what is missing here counts nowhere any more. */
+int broker_set_intact(struct broker *b, struct err *e);
+/* They belong to that cluster, durably, where they did to none. */
+int broker_enter_cluster(struct broker *b, const char *cluster_id, struct err *e);
 
 /* Of the filesystem that new messages would go to, in bytes and inodes (statvfs). */
 struct broker_space { uint64_t total_bytes, free_bytes, available_bytes, total_files, free_files; };

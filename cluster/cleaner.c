@@ -50,7 +50,7 @@ static int enter(void *arg, struct err *e)
 	struct partition *p = arg;
 	pthread_mutex_lock(&p->log_lock);
 	int rc = 0;
-	if (p->topic->deleted)
+	if (partition_is_gone(p))
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	else if (p->dir->offline)
 		rc = err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
@@ -89,7 +89,7 @@ struct choice { struct cleaner *cleaner; struct partition *p; struct clean_plan 
 /* Whether it is worth a look. locks: the cleaner's. */
 static bool is_candidate(struct partition *p, int64_t now_ms)
 {
-	if (!p->topic->compact || p->topic->deleted || !p->dir || p->dir->offline || p->clean.busy || p->clean.hopeless || now_ms < p->clean.not_before_ms)
+	if (!p->topic->compact || partition_is_gone(p) || !p->dir || p->dir->offline || p->clean.busy || p->clean.hopeless || now_ms < p->clean.not_before_ms)
 		return false;
 	if (p->clean.looked_offset == p->end_offset && p->clean.generation == p->topic->generation && now_ms < p->clean.look_again_ms)
 		return false;

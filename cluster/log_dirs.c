@@ -5,6 +5,7 @@
  * mounted: to make it anew would hide its messages and, when the disk is back, those that were written meanwhile.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +61,7 @@ static int add_dir(struct broker *b, const char *path, struct err *e)
 	if (!(d->path = strdup(real)))
 		return err_set(e, ERR_NO_MEMORY, "no memory for log directories");
 	pthread_mutex_init(&d->checkpoint_lock, NULL);
+	pthread_mutex_init(&d->rows_lock, NULL);
 	b->dir_count++;
 	return 0;
 }
@@ -200,15 +202,19 @@ static int look_at(struct broker *b, struct log_dir *d, struct err *e)
 			       "spoolfs dump shows what is in it", d->path);
 	if (rc == ERR_NOT_FOUND && !d->read_only) {
 		meta = (struct dir_meta){.version = 0, .broker_id = b->id};
-		uuid_text_new(meta.cluster_id);
+		if (!b->roles) /* else it takes part in whichever it finds (broker_enter_cluster) */
+			uuid_text_new(meta.cluster_id);
 		rc = dir_meta_write(d->path, &meta, e);
 		if (rc < 0)
 			return err_context(e, "log directory %s cannot be written (to look at it, use spoolfs dump)", d->path);
 	} else if (rc == 0 && meta.broker_id >= 0 && !conf_is_set(b->conf, "broker.id", false)) {
 		b->id = meta.broker_id;
+	} else if (rc == 0 && meta.broker_id >= 0 && meta.broker_id != b->id && b->roles) {
+		return err_set(e, ERR_INVALID, "log directory %s is that of broker %" PRId32 ", and broker.id=%" PRId32 ": in a cluster a broker keeps its id", d->path, meta.broker_id, b->id);
 	}
 	if (!*b->cluster_id)
 		snprintf(b->cluster_id, sizeof b->cluster_id, "%s", meta.cluster_id);
+	b->has_cluster = *b->cluster_id;
 	return 0;
 }
 

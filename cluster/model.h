@@ -4,7 +4,7 @@
  * Who owns what: the broker owns its directories and the topic table; the table holds one reference of each topic; a topic owns its partitions (a partition's
  * reference is its topic's); a partition owns its log while that is open.
  *
- * Lock order: broker.configure_lock, broker.create_lock, broker.topics_lock, topic.conf_lock, broker.defaults_lock, partition.open_lock, partition.log_lock,
+ * Lock order: dir.rows_lock, broker.configure_lock, broker.create_lock, broker.listen_lock, broker.topics_lock, topic.conf_lock, broker.defaults_lock, partition.open_lock, partition.log_lock, partition.isr_lock,
  * partition.queue_lock, dir.checkpoint_lock, producer_ids.write_lock, producer_ids.lock, then store's. What is written under which lock stands at the field.
  */
 #ifndef CLUSTER_MODEL_H
@@ -18,6 +18,7 @@
 #include "cluster/broker_conf.h"
 #include "cluster/delayed.h"
 #include "cluster/partition.h"
+#include "cluster/partition_role.h"
 #include "cluster/topics.h"
 #include "store/checkpoint.h"
 #include "store/consent.h"
@@ -33,7 +34,9 @@ struct log_dir {
 	struct dir_lock lock;
 	_Atomic bool offline;           /* a write or fsync failed: nothing of it is used any more */
 	_Atomic int32_t partition_count;
+	pthread_mutex_t rows_lock;      /* what is gathered for a checkpoint is written before anything else is; before all of a partition's locks */
 	pthread_mutex_t checkpoint_lock; /* one writes its checkpoint files at a time; held over that, by nobody who appends */
+	uint32_t high_written;          /* checkpoint_lock: crc of the high watermarks that were written last; 0: not by broker_write_high_watermarks */
 	bool starts_lost;               /* view-start-checkpoint is missing or damaged: to be written */
 	bool foreign;                   /* there are partitions in it, and no file of ours: Kafka made them */
 	bool clean;                     /* the last stop was clean */
@@ -55,8 +58,14 @@ struct defaults {
 	struct conf *topic;             /* what topics without properties of their own have; nothing is set in it */
 };
 
+enum flush_acks { FLUSH_ACKS_AUTO, FLUSH_ACKS_ALWAYS, FLUSH_ACKS_NEVER }; /* log.flush.acks.all */
+
 struct broker {
 	const struct conf *conf;        /* as the broker was started with */
+	const struct role_calls *roles; /* NULL: it is of no cluster, and leads what it has */
+	const struct topic_calls *topic_calls; /* NULL: topics are made and deleted here */
+	enum flush_acks flush_acks;
+	int64_t replica_lag_ms;         /* replica.lag.time.max.ms */
 	pthread_mutex_t defaults_lock;  /* a leaf: only for taking a reference to them, and for putting others in their place */
 	struct defaults *defaults;
 	pthread_mutex_t configure_lock; /* one changes them at a time; held over writing their files */
@@ -64,7 +73,9 @@ struct broker {
 	bool read_only;                 /* retention and removals rest */
 	struct wr known_dirs;           /* paths of log directories that were ever used with these, a line each */
 	int32_t id;
-	char cluster_id[64];
+	char cluster_id[64];            /* never changes once has_cluster */
+	_Atomic bool has_cluster;
+	_Atomic bool intact;            /* of a cluster: broker_is_intact */
 	struct log_dir *dir;
 	int dir_count;
 	struct segment_cache *cache;
@@ -77,6 +88,9 @@ struct broker {
 	pthread_rwlock_t told_lock;     /* who is told of deletions (topics.h); held while it is */
 	void (*tell_deleted)(void *arg, const char *name);
 	void *told;
+
+	pthread_mutex_t listen_lock;    /* above topics_lock: whoever listens looks at what there is */
+	struct replicas_listener *listeners; /* listen_lock */
 
 	pthread_rwlock_t topics_lock;
 	struct topic *topics;           /* uthash by name; topics_lock */
@@ -97,7 +111,6 @@ struct limits { /* a topic's properties as the hot path wants them; swapped as a
 	enum acks acks;
 	struct batch_style style;
 	struct ingest_rule ingest;
-	bool fsync_acks_all;
 };
 
 struct topic {
@@ -116,6 +129,7 @@ struct topic {
 	int64_t created_ms;
 	_Atomic uint32_t refs;
 	_Atomic uint32_t generation;    /* of its properties */
+	_Atomic int32_t min_insync;     /* min.insync.replicas */
 	UT_hash_handle hh, by_id;
 
 	pthread_mutex_t conf_lock;      /* defaults, conf, limits, owner, partitions' growth */
@@ -139,10 +153,14 @@ struct known { /* what a start or a close leaves to know of a log that is not op
 	int64_t dir_mtime_ns;
 };
 
+enum role { ROLE_NONE, ROLE_LEADER, ROLE_FOLLOWER };
+
 struct partition {
 	struct topic *topic;
 	int32_t index;
-	struct log_dir *dir;            /* NULL: it is in none of ours */
+	struct log_dir *_Atomic dir;    /* NULL: it is in none of ours. Set once, under create_lock, or while the broker is opened */
+	_Atomic bool gone;              /* of a cluster: the replica that was here is deleted; the topic has another partition in its place */
+	struct partition *before;       /* create_lock: of the one in the topic's list, those that are gone */
 
 	pthread_mutex_t open_lock;      /* opening and closing the log */
 	struct log *log;                /* NULL: not open. Set under open_lock and log_lock */
@@ -155,11 +173,20 @@ struct partition {
 	bool needs_markers;             /* open_lock, then log_lock: open transactions that nobody will end */
 
 	pthread_mutex_t log_lock;       /* the appender's right: append, truncate, log start, role */
-	int32_t leader;                 /* log_lock */
-	_Atomic int32_t leader_epoch;   /* log_lock; before the log is open: as it was last known */
-	int32_t isr[1];                 /* this broker */
-	_Atomic int64_t high_watermark;
+	_Atomic int role;               /* enum role; this and the next three are written under log_lock and isr_lock: see transition in partition_role.c */
+	_Atomic int32_t leader;         /* a broker's id; -1: none that is known */
+	_Atomic int32_t leader_epoch;   /* -1: none known */
+	_Atomic bool shared;            /* there are other replicas */
+	_Atomic int64_t high_watermark; /* log_lock; before anything else is known of it: as a checkpoint has it */
+
+	pthread_mutex_t isr_lock;       /* held for moments, by who appends only where it is shared */
+	struct isr isr;                 /* isr_lock */
+	struct partition_metadata *told; /* isr_lock: of a cluster, what the controller says; NULL: nothing */
+	int32_t partition_epoch, controller_epoch; /* isr_lock; -1: none known */
+	int32_t led_since;              /* isr_lock: the epoch in which this leadership began */
+	struct waiter *wait_first, *wait_last; /* isr_lock: for the high watermark, by offset */
 	_Atomic int64_t retention_due_ms; /* not to be looked at before */
+	int64_t noted_recovery;         /* log_lock: the recovery point that a checkpoint has, or will have in a moment */
 	int64_t recorded_offset, recorded_position; /* dir.checkpoint_lock: the log start that is on disk; (0, 0) where there is no row */
 
 	pthread_mutex_t queue_lock;
@@ -169,6 +196,7 @@ struct partition {
 	struct append *syncing;         /* queue_lock: and for the fsync that is under way */
 	struct flush *flushes;          /* queue_lock */
 	bool flushing, want_flush;      /* queue_lock */
+	bool want_advance, want_disk;   /* queue_lock: the appender is to see to the high watermark; that waits for the disk */
 	struct pool_job flush_job;
 	_Atomic int64_t dirty_since_ms; /* when the oldest record that may not be on disk was appended; 0: none */
 
@@ -195,9 +223,22 @@ struct partition {
 #define LOG_OPEN (UINT32_C(1) << 31)
 
 /* ---- partition ---- */
+/* What is left of it belongs to nobody: everything about it is ERR_DELETED. */
+static inline bool partition_is_gone(const struct partition *p) { return p->topic->deleted || p->gone; }
 struct partition *partition_new(struct topic *t, int32_t index, struct log_dir *dir);
 void partition_free(struct partition *p); /* its log is closed */
 void partition_append_init(struct partition *p);
+/* The high watermark goes as far as it may, the view follows, and both are published. appended_ms: as below. true: the high watermark waits for the disk. An error is that of
+ * reading the log. locks: log_lock. */
+bool partition_advance(struct partition *p, int64_t appended_ms, struct err *e);
+/* Has the appender do that, and answer who waits, here or where one is at work. p acquired. */
+void partition_kick(struct partition *p);
+/* In open_log of a broker by itself: it leads, alone. locks: log_lock. */
+void partition_lead_alone(struct partition *p, int32_t leader_epoch);
+/* Whether what this broker acknowledges by itself may be. */
+bool partition_has_lease(const struct partition *p);
+void partition_role_init(struct partition *p);
+void partition_role_release(struct partition *p);
 /* Publishes what its log makes visible. appended_ms: 0 where nothing was appended. locks: log_lock. */
 void partition_publish_log(struct partition *p, int64_t appended_ms);
 /* The log starts there, as is durable by now. locks: log_lock. */
@@ -221,11 +262,24 @@ struct partition_ends;
 void partition_take_ends(struct partition *p, struct partition_ends *ends);
 /* Fails everything that waits there: the topic was deleted, or its directory went offline. */
 void partition_fail_waiting(struct partition *p, int code, const char *why);
+/* ---- waiting for replicas: partition_wait.c ---- */
+/* Whether the committed ISR is as large as acks=all asks for. locks: isr_lock. */
+bool partition_has_enough(const struct partition *p);
+/* Calls w->ready with 0 once the high watermark has reached w->offset, or with an error; maybe at once. w is of what was appended in the leader epoch `epoch`. locks: none held. */
+void partition_await(struct partition *p, struct waiter *w, int32_t epoch);
+bool partition_wait_no_longer(struct partition *p, struct waiter *w); /* true: it waited, and its ready was called with ERR_TIMED_OUT */
+/* Those whose offset is reached. locks: none held. */
+void partition_answer(struct partition *p);
+/* All that wait, to be failed once no lock is held. locks: isr_lock. */
+struct waiter *partition_take_waiters(struct partition *p);
+void partition_fail_waiters(struct partition *p, struct waiter *w, int code, const char *why);
 /* What the state checkpoint says of it; false: nothing to be relied on, but for recovery point and log start as they were last known. */
 bool partition_row(struct partition *p, struct partition_row *row);
 /* Checkpoints with its row are on disk: a consent to losses is spent. */
 int partition_spend_consent(struct partition *p, struct err *e);
 void partition_publish_known(struct partition *p, const struct partition_row *row);
+/* The log starts at offset, at most the visible end: partition_delete_before, whoever leads. p acquired. */
+int partition_move_start(struct partition *p, int64_t offset, struct err *e);
 int partition_apply_retention(struct partition *p, int64_t now_ms, struct err *e);
 bool partition_has_open_log(struct partition *p);
 int partition_remove_deleted(struct partition *p, struct err *e);
@@ -250,6 +304,19 @@ int topic_adopt_property(struct topic *t, const char *name, const char *value, s
 int topic_save_properties(struct topic *t, struct err *e);
 void topic_id_changed(struct topic *t); /* t->id was found out after the topic had come into the table */
 void topics_free_all(struct broker *b);
+/* For cluster/replicas.c. locks: create_lock, but for the first. */
+struct topic *topic_new(struct broker *b, const char *name, const char *id); /* NULL: no memory */
+void topics_put(struct broker *b, struct topic *t);                          /* into the table */
+/* The list goes up to `index`: what was not in it is in none of our directories. */
+int topic_list_partition(struct topic *t, int32_t index, struct err *e);
+/* Makes the directory of partition `index`, and those of the list that are before it, in none of our directories. */
+int topic_make_partition(struct topic *t, int32_t index, struct err *e);
+/* Takes partition `index` out of the topic: its directory is renamed (durably by topics_sync_dirs), another that is in none of ours takes its place. */
+int topic_remove_partition(struct topic *t, int32_t index, struct err *e);
+enum rename_to { RENAME_DELETED, RENAME_STRAY }; /* to be removed by the agent; to be left alone by all */
+void topics_retire(struct broker *b, struct topic *t, enum rename_to to);    /* t->deleted is set: it goes from the table, with its directories */
+void topics_told(struct broker *b, struct topic *t);                         /* after that, with no lock: others hear of it, and the table's reference goes */
+int topics_sync_dirs(struct broker *b, struct err *e);
 
 /* Takes what is the broker's now for its own properties' parents. */
 void topic_follow_defaults(struct topic *t);
@@ -271,18 +338,29 @@ int log_dir_take(struct broker *b, struct log_dir *d, const struct broker_option
 /* Each is known to the others from now on. */
 int log_dirs_record(struct broker *b, struct err *e);
 
-/* ---- broker ---- */
+/* ---- broker; its checkpoints are in broker_checkpoint.c ---- */
 void broker_dir_failed(struct broker *b, struct log_dir *d, const char *why);
 /* What was done to a partition's files failed with rc and e. Its directory is out of service if that was ERR_IO, unless they only went with the topic. Returns rc, or
  * ERR_DELETED. */
 int partition_failed(struct partition *p, int rc, struct err *e);
 /* Writes the checkpoint files of a directory. clean: and the marker of a clean stop. */
 int broker_checkpoint(struct broker *b, struct log_dir *d, bool clean, struct err *e);
+/* Writes replication-offset-checkpoint alone, where it says something else by now. */
+int broker_write_high_watermarks(struct broker *b, struct log_dir *d, struct err *e);
+/* Writes view-start-checkpoint. Durable when it returns. locks: checkpoint_lock. */
+int broker_write_starts(struct broker *b, struct log_dir *d, struct err *e);
 /* Writes view-start-checkpoint with `p` starting at (offset, position). Durable when it returns. */
 int broker_record_start(struct broker *b, struct partition *p, int64_t offset, int64_t position, struct err *e);
+/* The same, also where that is further back: the log begins anew. */
+int broker_record_restart(struct broker *b, struct partition *p, int64_t offset, int64_t position, struct err *e);
 
 /* Writes cleaner-offset-checkpoint. */
 int broker_write_clean_offsets(struct broker *b, struct log_dir *d, struct err *e);
+
+/* ---- broker_cluster ---- */
+/* Whether the broker is intact, from what the last stop has left; durable, before that goes. */
+int broker_look_intact(struct broker *b, struct err *e);
+void broker_spoil_intact(struct broker *b); /* a log directory has failed */
 
 /* ---- cleaner ---- */
 struct cleaner *cleaner_start(struct broker *b, struct err *e); /* the agent runs */

@@ -13,7 +13,7 @@
 #include "store/diag.h"
 #include "store/sequence.h"
 
-/* Opening, closing, role and what is visible. Appending and flushing are in partition_append.c, log start and retention in partition_start.c. */
+/* Opening, closing and what is visible. Roles are in partition_role.c, appending and flushing in partition_append.c, log start and retention in partition_start.c. */
 
 struct partition *partition_new(struct topic *t, int32_t index, struct log_dir *dir)
 {
@@ -24,6 +24,7 @@ struct partition *partition_new(struct topic *t, int32_t index, struct log_dir *
 	p->index = index;
 	p->dir = dir;
 	partition_append_init(p);
+	partition_role_init(p);
 	delayed_list_init(&p->delayed);
 	p->known.active_base = -1;
 	p->clean_offset = p->clean.looked_offset = -1;
@@ -52,6 +53,7 @@ void partition_free(struct partition *p)
 	if (!p)
 		return;
 	log_free(p->log);
+	partition_role_release(p);
 	drop_consent(p);
 	if (p->dir)
 		atomic_fetch_sub(&p->dir->partition_count, 1);
@@ -132,6 +134,7 @@ void partition_take_ends(struct partition *p, struct partition_ends *ends)
 	do {
 		seq = atomic_load_explicit(&p->visible_seq, memory_order_acquire);
 		ends->log_start = atomic_load_explicit(&p->start_offset, memory_order_acquire);
+		ends->log_start_position = atomic_load_explicit(&p->start_position, memory_order_acquire);
 		ends->high_watermark = atomic_load_explicit(&p->high_offset, memory_order_acquire);
 		ends->last_stable = atomic_load_explicit(&p->stable_offset, memory_order_acquire);
 		ends->log_end = atomic_load_explicit(&p->log_end_offset, memory_order_acquire);
@@ -153,12 +156,19 @@ static void take_visible(struct partition *p, struct visible *v)
 	} while (has_changed(p, seq));
 }
 
+/* In a cluster what has no role yet goes by the checkpoint. What was visible was below it; what it says of the rest of the log cannot be. */
+static int64_t known_high(const struct partition *p, int64_t visible, int64_t log_end)
+{
+	int64_t high = p->high_watermark > visible ? (int64_t)p->high_watermark : visible;
+	return high < log_end ? high : log_end;
+}
+
 void partition_publish_known(struct partition *p, const struct partition_row *row)
 {
 	bool sequential = row->visible_position < 0;
 	struct visible v = {row->start_offset, row->start_position, row->visible_offset, sequential ? row->start_position : row->visible_position, row->mtime_ms, row->bytes, sequential};
-	publish(p, &v, &(struct partition_ends){row->start_offset, row->visible_offset, row->visible_offset, row->leo});
-	p->high_watermark = row->visible_offset;
+	p->high_watermark = p->topic->broker->roles ? known_high(p, row->visible_offset, row->leo) : row->visible_offset;
+	publish(p, &v, &(struct partition_ends){.last_stable = row->visible_offset, .high_watermark = p->high_watermark, .log_end = row->leo});
 }
 
 /* After an append, a change of the log start, or opening. appended_ms: 0 where nothing was appended. locks: log_lock. */
@@ -190,7 +200,7 @@ void partition_publish_start(struct partition *p, int64_t offset, int64_t positi
 
 int partition_offsets(struct partition *p, struct visible *v, struct err *e)
 {
-	if (p->topic->deleted)
+	if (partition_is_gone(p))
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (!p->visible_known) {
 		int rc = partition_acquire(p, e);
@@ -247,56 +257,12 @@ void partition_wake(struct partition *p)
 	wake_channel(p, DELAYED_STABLE, x.last_stable == x.log_end, x.last_stable, &p->woken_stable, grown);
 }
 
-/* ---- role ---- */
-
-/* The one place where leader, epoch and ISR change. A single broker leads everything and is its own ISR, so the high watermark is the LEO.
- * locks: log_lock. */
-static void transition(struct partition *p, int32_t leader, int32_t leader_epoch, int32_t only_isr)
-{
-	p->leader = leader;
-	p->leader_epoch = leader_epoch;
-	p->isr[0] = only_isr;
-	p->high_watermark = p->log->leo;
-}
-
-void partition_standing(const struct partition *p, struct partition_standing *s)
-{
-	s->leader = p->topic->broker->id;
-	s->leader_epoch = p->leader_epoch;
-	s->online = p->dir && !p->dir->offline && !p->why_offline;
-}
-
-int partition_describe(struct partition *p, struct partition_state *s, struct err *e)
-{
-	memset(s, 0, sizeof *s);
-	int rc = partition_acquire(p, e);
-	if (rc < 0) {
-		pthread_mutex_lock(&p->open_lock);
-		if (p->why_offline)
-			snprintf(s->why_offline, sizeof s->why_offline, "%s", p->why_offline);
-		pthread_mutex_unlock(&p->open_lock);
-		return rc;
-	}
-	pthread_mutex_lock(&p->log_lock);
-	s->leader = p->leader;
-	s->leader_epoch = p->leader_epoch;
-	s->isr[0] = s->replicas[0] = p->isr[0];
-	s->isr_count = s->replica_count = 1;
-	s->high_watermark = p->high_watermark;
-	s->leo = p->log->leo;
-	s->last_stable_offset = log_last_stable(p->log);
-	s->online = true;
-	pthread_mutex_unlock(&p->log_lock);
-	partition_release(p);
-	return 0;
-}
-
 /* ---- opening and closing ---- */
 
 /* locks: open_lock. */
 static int offline_error(struct partition *p, struct err *e)
 {
-	if (p->topic->deleted)
+	if (partition_is_gone(p))
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (p->why_offline)
 		return err_set(e, ERR_OFFLINE, "%s", p->why_offline);
@@ -343,6 +309,7 @@ static void count_open_txn(void *arg, const struct open_txn *t)
 static int open_log(struct partition *p, struct err *e)
 {
 	struct partition_row row;
+	int64_t high = p->high_watermark;
 	char name[TOPIC_NAME_MAX + 16], *path = partition_path(p);
 	if (!path)
 		return err_set(e, ERR_NO_MEMORY, "no memory to open a partition");
@@ -353,7 +320,7 @@ static int open_log(struct partition *p, struct err *e)
 		.row = p->known.trusted ? &row : NULL, .recovery_point = p->known.recovery_point, .start_offset = p->known.log_start,
 		.pair_offset = p->known.pair_offset, .pair_position = p->known.pair_position, .gaps = p->topic->adopted || p->topic->lost, .foreign = p->known.foreign, .clean = p->known.clean,
 		.compacted = p->topic->compacted, .sequential = p->topic->compact,
-		.keep = p->topic->broker->read_only, .read_only = p->dir->read_only,
+		.keep = p->topic->broker->read_only, .read_only = p->dir->read_only, .visible_limit = p->topic->broker->roles ? &high : NULL,
 	};
 	struct log *l;
 	struct err why = ERR_INIT;
@@ -396,11 +363,17 @@ static int open_log(struct partition *p, struct err *e)
 	p->needs_markers = open_txns > 0;
 	p->log = l;
 	p->grown_before = p->grown;
-	/* after an unclean stop the tail may have been cut: what comes now must not share an epoch with it */
-	transition(p, p->topic->broker->id, epoch < 0 ? 0 : l->recovered ? epoch + 1 : epoch, p->topic->broker->id);
-	partition_publish_log(p, p->visible_known && p->mtime_ms ? (int64_t)p->mtime_ms : newest_time(l));
+	if (!p->topic->broker->roles) /* after an unclean stop the tail may have been cut: what comes now must not share an epoch with it */
+		partition_lead_alone(p, epoch < 0 ? 0 : l->recovered ? epoch + 1 : epoch);
+	else if (!p->visible_known)
+		p->high_watermark = known_high(p, l->view_offset, l->leo);
+	else if (p->high_watermark > l->leo)
+		p->high_watermark = (int64_t)l->leo;
+	partition_advance(p, p->visible_known && p->mtime_ms ? (int64_t)p->mtime_ms : newest_time(l), &why);
 	p->known.foreign = false;
 	pthread_mutex_unlock(&p->log_lock);
+	if (why.code)
+		diag_error("%s: %s", name, why.text);
 	if (l->deleted_pending)
 		agent_delete_later(p->topic->broker->agent, topic_limits(p->topic).file_delete_delay_ms);
 	return 0;
@@ -425,7 +398,7 @@ void partition_follow_policy(struct partition *p)
 {
 	struct err why = ERR_INIT;
 	pthread_mutex_lock(&p->open_lock);
-	if (p->log && !p->topic->deleted && !p->dir->offline && p->log->sequential != p->topic->compact && change_mode(p, &why) < 0)
+	if (p->log && !partition_is_gone(p) && !p->dir->offline && p->log->sequential != p->topic->compact && change_mode(p, &why) < 0)
 		diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, why.text);
 	pthread_mutex_unlock(&p->open_lock);
 }
@@ -441,7 +414,7 @@ bool partition_is_clean(struct partition *p)
 bool partition_try_acquire(struct partition *p)
 {
 	uint32_t users = p->users;
-	while ((users & LOG_OPEN) && !p->topic->deleted && !p->dir->offline) {
+	while ((users & LOG_OPEN) && !partition_is_gone(p) && !p->dir->offline) {
 		if (!atomic_compare_exchange_weak(&p->users, &users, users + 1))
 			continue;
 		if (p->log->sequential == p->topic->compact)
@@ -500,7 +473,7 @@ static int close_log(struct partition *p, struct err *e)
 {
 	struct log *l = p->log;
 	int rc = 0;
-	bool write = !p->topic->deleted && !p->dir->offline;
+	bool write = !partition_is_gone(p) && !p->dir->offline;
 	pthread_mutex_lock(&p->log_lock);
 	if (write)
 		rc = log_settle(l, e);
@@ -548,11 +521,12 @@ bool partition_row(struct partition *p, struct partition_row *r)
 	pthread_mutex_lock(&p->open_lock);
 	r->recovery_point = p->known.recovery_point;
 	r->start_offset = p->known.log_start;
-	if (p->dir && !p->why_offline && !p->topic->deleted && !p->dir->offline) {
+	if (p->dir && !p->why_offline && !partition_is_gone(p) && !p->dir->offline) {
 		if (p->log) {
 			pthread_mutex_lock(&p->log_lock);
 			row_of_known(p, r);
 			log_describe(p->log, r);
+			p->noted_recovery = r->recovery_point;
 			pthread_mutex_unlock(&p->log_lock);
 			good = true;
 		} else if (p->known.trusted) {
@@ -569,7 +543,7 @@ int partition_spend_consent(struct partition *p, struct err *e)
 {
 	int rc = 0;
 	pthread_mutex_lock(&p->open_lock);
-	if (p->consent_noted && !p->topic->deleted) {
+	if (p->consent_noted && !partition_is_gone(p)) {
 		char *path = partition_path(p);
 		rc = path ? consent_spend(p->consent, path, e) : err_set(e, ERR_NO_MEMORY, "no memory for a path");
 		free(path);
@@ -591,7 +565,7 @@ void partition_take_offline(struct partition *p, const char *why)
 
 int partition_failed(struct partition *p, int rc, struct err *e)
 {
-	if (p->topic->deleted) /* before its directories were renamed */
+	if (partition_is_gone(p)) /* before its directories were renamed */
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (rc == ERR_IO)
 		broker_dir_failed(p->topic->broker, p->dir, e->text);
@@ -655,7 +629,7 @@ static COUNTER(read_bytes_total, "spoolfs_view_read_bytes_total", "bytes given t
 ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t position, void *buf, size_t n, struct err *e)
 {
 	struct visible v;
-	if (p->topic->deleted)
+	if (partition_is_gone(p))
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (p->dir->offline)
 		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
@@ -664,7 +638,7 @@ ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t positi
 	ssize_t got = log_cursor_read(c, position, v.end_position, buf, n, e);
 	if (p->log->sequential) /* meanwhile, maybe */
 		return err_set(e, ERR_OUT_OF_RANGE, "topic %s is compacted now: its files have no positions", p->topic->name);
-	if (p->topic->deleted) /* meanwhile: its files may have been those of a new topic of the same name */
+	if (partition_is_gone(p)) /* meanwhile: its files may have been those of a new topic of the same name */
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	counter_add(&reads_total, 1);
 	if (got > 0)
@@ -684,12 +658,12 @@ void partition_sequence_free(struct log_sequence *q)
 
 ssize_t partition_sequence_read(struct partition *p, struct log_sequence *q, void *buf, size_t n, struct err *e)
 {
-	if (p->topic->deleted)
+	if (partition_is_gone(p))
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (p->dir->offline)
 		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
 	ssize_t got = log_sequence_read(q, p->end_offset, buf, n, e);
-	if (p->topic->deleted) /* meanwhile: its files may have been those of a new topic of the same name */
+	if (partition_is_gone(p)) /* meanwhile: its files may have been those of a new topic of the same name */
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	counter_add(&reads_total, 1);
 	if (got > 0)

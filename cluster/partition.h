@@ -13,13 +13,13 @@
  *     against what is in the log by then, and a write that fails leaves nothing to be taken back.
  *  3. The high watermark follows as the ISR allows, the view is projected up to the visible end, and (visible offset, position) is published as one value.
  *  4. `done` is called for each request whose acks are met. For acks=all with one replica those wait for the disk: one
- *     fsync, run by the pool, serves all that wait (group commit).
+ *     fsync, run by the pool, serves all that wait (group commit). With more they wait until the high watermark has reached them.
  *
- * The visible end never goes back. It is min(high watermark, last stable offset).
+ * The visible end is min(high watermark, last stable offset). It never goes back but where the log is cut below it, which elections within the ISR do not bring about.
  *
- * What a Fetch or ListOffsets wants is in cluster/partition_fetch.h.
+ * What a Fetch or ListOffsets wants is in cluster/partition_fetch.h; roles and replicas are in cluster/partition_role.h.
  *
- * thread: any, unless said otherwise. locks: topic table, role, queue, log. No lock is held when `done` is called, or one that waits.
+ * thread: any, unless said otherwise. locks: see cluster/model.h. No lock is held when `done` is called, or one that waits.
  */
 #ifndef CLUSTER_PARTITION_H
 #define CLUSTER_PARTITION_H
@@ -71,6 +71,16 @@ struct partition_standing { int32_t leader, leader_epoch; bool online; };
 /* What Metadata tells. Takes no lock and opens nothing. */
 void partition_standing(const struct partition *p, struct partition_standing *s);
 
+enum { PARTITION_REPLICAS = 32 }; /* most that one may have */
+
+struct partition_metadata { /* as clients are told: of a broker by itself what it is, in a cluster what the controller says */
+	int32_t leader, leader_epoch; /* -1: nobody just now */
+	int32_t isr[PARTITION_REPLICAS], replicas[PARTITION_REPLICAS], offline[PARTITION_REPLICAS];
+	int isr_count, replica_count, offline_count;
+};
+/* false: nobody has told of it. Opens nothing. */
+bool partition_metadata(struct partition *p, struct partition_metadata *m);
+
 struct partition_state { /* for xattrs and control files */
 	int32_t leader, leader_epoch;
 	int32_t isr[32], replicas[32];
@@ -85,6 +95,13 @@ int partition_describe(struct partition *p, struct partition_state *s, struct er
 
 enum acks { ACKS_LEADER = 1, ACKS_ALL = -1 };
 
+struct waiter { /* private: one that waits for the high watermark, embedded in what it is for */
+	struct waiter *next, *previous;
+	int64_t offset;
+	bool waits;
+	void (*ready)(struct partition *p, struct waiter *w, int code, const char *why);
+};
+
 struct append { /* owned by the caller, in place until done was called; the queue link and state are partition's */
 	struct record_set *set; /* borrowed until done; its base offsets and leader epoch are written into it. One with a producer id is a single batch (ingest_batch makes such) */
 	enum acks acks;
@@ -92,17 +109,19 @@ struct append { /* owned by the caller, in place until done was called; the queu
 	void (*done)(struct append *a);
 	/* results, for done: */
 	int code;              /* 0, or ERR_...: NO_SPACE and the like where nothing was written; ERR_IO where the outcome is unknown; ERR_SEQUENCE, ERR_PRODUCER_FENCED, ERR_TXN_STATE: Kafka's
-				* OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE */
+				* OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE; ERR_NOT_ENOUGH_REPLICAS, nothing was written; ERR_NOT_ENOUGH_AFTER, ERR_TIMED_OUT, it
+				* is in the log, but not known to be on the others; ERR_NOT_LEADER, this broker does not lead, or no longer: the outcome is unknown */
 	struct err err;        /* the sentence, where code is not 0 */
 	bool duplicate;        /* it is in the log since an earlier request: the results are of that one */
 	int64_t base_offset;   /* of the set's first record */
 	int64_t log_append_time_ms; /* of a duplicate the greatest timestamp, as in Kafka; else the time that the set was stamped with (message.timestamp.type); -1: CreateTime */
 	int64_t log_start_offset;   /* also where code is not 0; -1: not known */
-	int64_t end_position;  /* of the view just behind the set, where it is visible already; else -1 */
+	int64_t end_position;  /* of the view just behind the set, where that is where it ends; else -1 */
 	/* private: */
 	struct append *next;
 	int64_t end_offset;
 	_Atomic int state;
+	struct waiter waiter;
 };
 
 /* p must be acquired and stay so until done. `done` runs exactly once, maybe before this returns, maybe on another thread; it must not block. */
@@ -111,9 +130,11 @@ void partition_append(struct partition *p, struct append *a);
 /* Takes back an append that is still queued. true: it was taken back, done has been called with ERR_INTERRUPTED. false: it is in the log (or just done): done will be or was
  * called with its outcome. */
 bool partition_append_cancel(struct partition *p, struct append *a);
-
-/* Stops waiting for the disk: if a does, done is called with ERR_TIMED_OUT. It is in the log, with its offsets set. p referenced; a in place. */
-void partition_append_expire(struct partition *p, struct append *a);
+/* For an append with acks=all that has waited long enough. true: it was in the log, and waited for the disk or for other replicas; done has been called with ERR_TIMED_OUT, the records stay. false: it
+ * does not wait for those (yet, or any more). `a` must still be there: the caller sees to that. */
+bool partition_append_give_up(struct partition *p, struct append *a);
+/* Whether acks=all may have to wait for others than this broker. Takes no lock. */
+bool partition_is_shared(const struct partition *p);
 
 /* ---- producers ---- */
 
@@ -129,9 +150,11 @@ struct flush { /* owned by the caller until done */
 	struct err err;
 	struct flush *next;
 	int64_t offset;
+	int32_t epoch;
+	struct waiter waiter;
 };
 
-/* done when everything appended before this call is on disk here, and below the high watermark. p must be acquired until then. Runs in the pool; one fsync serves all. */
+/* done when everything appended before this call is on disk here and, where this broker leads, below the high watermark. p must be acquired until then. Runs in the pool; one fsync serves all. */
 void partition_flush(struct partition *p, struct flush *f);
 
 /* ---- read ---- */

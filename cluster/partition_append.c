@@ -58,6 +58,20 @@ static void wait_for_disk(struct partition *p, struct append *a)
 		start_flush(p);
 }
 
+/* The high watermark waits for the disk: see partition_advance. */
+static void flush_for_high(struct partition *p)
+{
+	if (partition_acquire(p, NULL) < 0)
+		return;
+	pthread_mutex_lock(&p->queue_lock);
+	p->want_disk = true;
+	bool start = must_start(p);
+	pthread_mutex_unlock(&p->queue_lock);
+	if (start)
+		start_flush(p);
+	partition_release(p);
+}
+
 /* ---- transactions that nobody will end ---- */
 
 int partition_txn_decision(struct partition *p, int64_t producer_id, int16_t producer_epoch, int32_t *coordinator_epoch, struct err *e)
@@ -91,7 +105,7 @@ static void end_orphan(void *arg, const struct open_txn *t)
 }
 
 /* Before the first append to a log that Kafka left with open transactions each is ended by a marker. locks: log_lock. */
-static int end_open_transactions(struct partition *p, struct err *e)
+static int end_open_transactions(struct partition *p, bool committed, struct err *e)
 {
 	struct orphans o = {.p = p};
 	struct record_set *set = &o.set;
@@ -101,7 +115,7 @@ static int end_open_transactions(struct partition *p, struct err *e)
 	producers_open_txns(p->log->producers, end_orphan, &o);
 	int rc = o.rc < 0 ? err_set(e, o.rc, "%s", o.err.text) : 0;
 	if (rc == 0 && set->batch_count)
-		rc = log_append(p->log, &set, 1, p->leader_epoch, true, &base, &done, e);
+		rc = log_append(p->log, &set, 1, p->leader_epoch, committed, &base, &done, e);
 	record_set_release(set);
 	if (rc == 0)
 		p->needs_markers = false;
@@ -110,30 +124,40 @@ static int end_open_transactions(struct partition *p, struct err *e)
 
 /* ---- appending ---- */
 
-/* Whether anything may be appended at all. locks: log_lock. */
-static int may_append(struct partition *p, struct err *e)
+/* What holds while a group is written. */
+struct terms {
+	int32_t epoch;
+	bool shared, alone; /* there are other replicas; none of them is in sync */
+	bool lease, enough; /* what this broker acknowledges by itself may be; the ISR is as large as acks=all asks for */
+};
+
+/* locks: log_lock. */
+static void take_terms(struct partition *p, struct terms *t)
 {
-	if (p->topic->deleted)
+	*t = (struct terms){.epoch = p->leader_epoch, .shared = p->shared, .alone = true, .lease = partition_has_lease(p), .enough = true};
+	if (!t->shared)
+		return;
+	pthread_mutex_lock(&p->isr_lock);
+	t->alone = isr_is_alone(&p->isr);
+	t->enough = partition_has_enough(p);
+	pthread_mutex_unlock(&p->isr_lock);
+}
+
+/* Whether anything may be appended at all. locks: log_lock. */
+static int may_append(struct partition *p, const struct terms *t, struct err *e)
+{
+	if (partition_is_gone(p))
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (p->dir->offline)
 		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
-	return p->needs_markers ? end_open_transactions(p, e) : 0;
-}
-
-/* The high watermark follows the LEO (this broker is the whole ISR), and with it the view. locks: log_lock. */
-static int advance(struct partition *p, struct err *e)
-{
-	struct log *l = p->log;
-	p->high_watermark = l->leo;
-	int64_t stable = log_last_stable(l), visible = stable < p->high_watermark ? stable : (int64_t)p->high_watermark;
-	int rc = l->view_offset < visible ? log_project(l, visible, e) : 0;
-	partition_publish_log(p, wall_now_ms());
-	return rc;
+	if (p->role != ROLE_LEADER)
+		return err_set(e, ERR_NOT_LEADER, "%s-%" PRId32 ": this broker does not lead it", p->topic->name, p->index);
+	return p->needs_markers ? end_open_transactions(p, !t->shared, e) : 0;
 }
 
 enum verdict { VERDICT_APPEND, VERDICT_DUPLICATE, VERDICT_REFUSED };
 
-struct queued { struct append *a[GROUP]; size_t count; };
+struct queued { struct append *a[GROUP]; size_t count; bool advance; };
 
 struct group { /* of what is queued, the next that go together; big, so that only what is used is set */
 	struct append **a;
@@ -144,12 +168,14 @@ struct group { /* of what is queued, the next that go together; big, so that onl
 	int64_t base[GROUP];
 	size_t sets, done; /* there are so many; the first so many are in the log */
 	bool to_disk, flush;
+	bool disk;        /* the high watermark waits for the disk */
 	bool unreadable;  /* the disk failed while the view followed: view_err */
+	struct terms terms;
 	int rc;
 	struct err err, view_err;
 };
 
-/* Takes what is queued, oldest first. false: nothing; the caller is no longer the appender. */
+/* Takes what is queued, oldest first. false: there is nothing to be done; the caller is no longer the appender. */
 static bool take_queued(struct partition *p, struct queued *g)
 {
 	g->count = 0;
@@ -162,10 +188,13 @@ static bool take_queued(struct partition *p, struct queued *g)
 	}
 	if (!p->append_head)
 		p->append_tail = &p->append_head;
-	if (!g->count)
+	g->advance = p->want_advance;
+	p->want_advance = false;
+	bool any = g->count || g->advance;
+	if (!any)
 		p->appending = false;
 	pthread_mutex_unlock(&p->queue_lock);
-	return g->count > 0;
+	return any;
 }
 
 /* What is known of the batch's producer says whether it may be appended. locks: log_lock. */
@@ -196,6 +225,18 @@ static enum verdict judge(struct partition *p, struct append *a, const struct ba
 	return VERDICT_DUPLICATE;
 }
 
+/* What the state of the ISR, or of the lease, has against it. */
+static enum verdict judge_terms(struct partition *p, struct append *a, const struct terms *t)
+{
+	if (a->acks == ACKS_ALL && !t->enough)
+		a->code = err_set(&a->err, ERR_NOT_ENOUGH_REPLICAS, "%s-%" PRId32 ": fewer replicas are in sync than min.insync.replicas asks for", p->topic->name, p->index);
+	else if (!t->lease && (a->acks != ACKS_ALL || t->alone))
+		a->code = err_set(&a->err, ERR_NOT_LEADER, "%s-%" PRId32 ": this broker cannot reach ZooKeeper; another may lead by now", p->topic->name, p->index);
+	else
+		return VERDICT_APPEND;
+	return VERDICT_REFUSED;
+}
+
 /* The header of a batch whose producer has to be asked about: a client's, with a producer id. */
 static bool has_producer(const struct record_set *set, struct batch *b)
 {
@@ -218,11 +259,12 @@ static void judge_group(struct partition *p, struct group *g)
 {
 	int64_t ids[GROUP];
 	size_t id_count = 0;
+	bool strict = !g->terms.enough || !g->terms.lease;
 	for (g->judged = g->sets = 0; g->judged < g->count; g->judged++) {
 		struct append *a = g->a[g->judged];
 		struct batch b;
-		enum verdict v = VERDICT_APPEND;
-		if (has_producer(a->set, &b)) {
+		enum verdict v = strict ? judge_terms(p, a, &g->terms) : VERDICT_APPEND;
+		if (v == VERDICT_APPEND && has_producer(a->set, &b)) {
 			if (has_seen(ids, id_count, b.producer_id))
 				return;
 			ids[id_count++] = b.producer_id;
@@ -235,6 +277,16 @@ static void judge_group(struct partition *p, struct group *g)
 	}
 }
 
+/* High watermark and view follow what was appended, here or at the replicas. locks: log_lock. */
+static void follow(struct partition *p, struct group *g, int64_t appended_ms)
+{
+	g->disk = partition_advance(p, appended_ms, &g->view_err);
+	if (g->view_err.code == 0)
+		return;
+	diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, g->view_err.text);
+	g->unreadable = g->view_err.code == ERR_IO;
+}
+
 /* locks: log_lock. */
 static void append_group(struct partition *p, struct group *g, const struct limits *limits)
 {
@@ -242,16 +294,13 @@ static void append_group(struct partition *p, struct group *g, const struct limi
 	struct segment *before = l->shape->segment_count ? l->shape->segment[l->shape->segment_count - 1] : NULL;
 	int64_t active_base = before ? before->base_offset : -1;
 	log_set_limits(l, &limits->log);
-	g->rc = log_append(l, g->set, g->sets, p->leader_epoch, true, g->base, &g->done, &g->err);
+	g->rc = log_append(l, g->set, g->sets, g->terms.epoch, !g->terms.shared, g->base, &g->done, &g->err);
 	if (g->done) {
 		if (!p->dirty_since_ms)
 			p->dirty_since_ms = wall_now_ms();
 		g->view_err.code = 0;
 		g->view_err.text[0] = 0;
-		if (advance(p, &g->view_err) < 0) {
-			diag_error("%s-%" PRId32 ": %s", p->topic->name, p->index, g->view_err.text);
-			g->unreadable = g->view_err.code == ERR_IO;
-		}
+		follow(p, g, wall_now_ms());
 	}
 	g->flush = active_base >= 0 && l->shape->segment[l->shape->segment_count - 1]->base_offset != active_base;
 	if (g->flush && l->deleted_pending)
@@ -263,11 +312,12 @@ static void write_group(struct partition *p, struct group *g, const struct limit
 {
 	uint64_t bytes = 0;
 	g->judged = g->sets = g->done = 0;
-	g->to_disk = g->flush = g->unreadable = false;
+	g->to_disk = g->flush = g->disk = g->unreadable = false;
 	g->err.code = 0;
 	g->err.text[0] = 0;
 	pthread_mutex_lock(&p->log_lock);
-	if ((g->rc = may_append(p, &g->err)) == 0) {
+	take_terms(p, &g->terms);
+	if ((g->rc = may_append(p, &g->terms, &g->err)) == 0) {
 		judge_group(p, g);
 		if (g->sets)
 			append_group(p, g, limits);
@@ -281,14 +331,41 @@ static void write_group(struct partition *p, struct group *g, const struct limit
 	counter_add(&append_groups_total, g->done > 0);
 }
 
-/* One that is in the log: it may have to wait for the disk. */
-static void settle(struct partition *p, struct group *g, struct append *a, const struct limits *limits)
+static void note_position(const struct partition *p, struct append *a)
 {
 	a->end_position = p->end_offset == a->end_offset && !p->sequential ? (int64_t)p->end_position : -1;
-	if (a->acks == ACKS_ALL && limits->fsync_acks_all && g->to_disk)
+}
+
+/* The replicas have it, or will not. */
+static void replicated(struct partition *p, struct waiter *w, int code, const char *why)
+{
+	struct append *a = (struct append *)((char *)w - offsetof(struct append, waiter));
+	if (code == 0) {
+		note_position(p, a);
+		if (p->topic->broker->flush_acks == FLUSH_ACKS_ALWAYS && p->log->flushed_offset < a->end_offset) {
+			wait_for_disk(p, a);
+			return;
+		}
+	}
+	finish(a, code, why);
+}
+
+/* One that is in the log: it may have to wait for the other replicas, or for the disk. */
+static void settle(struct partition *p, struct group *g, struct append *a)
+{
+	if (a->acks == ACKS_ALL && g->terms.shared) {
+		a->waiter.offset = a->end_offset;
+		a->waiter.ready = replicated;
+		partition_await(p, &a->waiter, g->terms.epoch);
+		return;
+	}
+	note_position(p, a);
+	if (a->acks == ACKS_ALL && g->to_disk && p->topic->broker->flush_acks != FLUSH_ACKS_NEVER)
 		wait_for_disk(p, a);
-	else
+	else if (partition_has_lease(p)) /* of this moment: another may lead a moment after it has ended */
 		finish(a, 0, NULL);
+	else
+		finish(a, ERR_NOT_LEADER, "this broker cannot reach ZooKeeper: another may lead by now, and whether the messages stay is not known");
 }
 
 /* The results of the k-th set. */
@@ -303,7 +380,7 @@ static void note_result(struct group *g, struct append *a, size_t k)
 }
 
 /* Answers what is decided, up to the first whose append failed, that too. Returns how many were answered. */
-static size_t settle_group(struct partition *p, struct group *g, const struct limits *limits)
+static size_t settle_group(struct partition *p, struct group *g)
 {
 	size_t k = 0;
 	for (size_t i = 0; i < g->judged; i++) {
@@ -312,10 +389,10 @@ static size_t settle_group(struct partition *p, struct group *g, const struct li
 		if (g->verdict[i] == VERDICT_REFUSED) {
 			finish(a, a->code, a->err.text);
 		} else if (g->verdict[i] == VERDICT_DUPLICATE) {
-			settle(p, g, a, limits);
+			settle(p, g, a);
 		} else if (k < g->done) {
 			note_result(g, a, k++);
-			settle(p, g, a, limits);
+			settle(p, g, a);
 		} else {
 			finish(a, g->rc, g->err.text);
 			return i + 1;
@@ -325,6 +402,25 @@ static size_t settle_group(struct partition *p, struct group *g, const struct li
 		return g->judged;
 	finish(g->a[0], g->rc, g->err.text); /* nothing may be appended */
 	return 1;
+}
+
+/* Nothing is to be written, but the replicas have got further. The log may have been closed since: it follows when it is opened. */
+static void advance_alone(struct partition *p, struct group *g)
+{
+	g->rc = 0;
+	g->done = 0;
+	g->disk = g->flush = g->unreadable = false;
+	g->view_err = (struct err)ERR_INIT;
+	pthread_mutex_lock(&p->log_lock);
+	if (p->log && !partition_is_gone(p) && !p->dir->offline)
+		follow(p, g, 0);
+	pthread_mutex_unlock(&p->log_lock);
+	if (g->unreadable)
+		partition_failed(p, ERR_IO, &g->view_err);
+	partition_answer(p);
+	partition_wake(p);
+	if (g->disk)
+		flush_for_high(p);
 }
 
 static void run_appends(struct partition *p)
@@ -342,21 +438,38 @@ static void run_appends(struct partition *p)
 				g.rc = partition_failed(p, g.rc, &g.err);
 			if (g.unreadable)
 				partition_failed(p, ERR_IO, &g.view_err);
-			from += settle_group(p, &g, &limits);
+			if (g.terms.shared)
+				partition_answer(p);
+			from += settle_group(p, &g);
 			if (g.done)
 				partition_wake(p);
 			if (g.flush)
 				partition_flush_soon(p);
+			if (g.disk)
+				flush_for_high(p);
 		}
+		if (q.advance)
+			advance_alone(p, &g);
 	}
 	partition_unref(p);
+}
+
+void partition_kick(struct partition *p)
+{
+	pthread_mutex_lock(&p->queue_lock);
+	p->want_advance = true;
+	bool mine = !p->appending;
+	p->appending = true;
+	pthread_mutex_unlock(&p->queue_lock);
+	if (mine)
+		run_appends(p);
 }
 
 void partition_append(struct partition *p, struct append *a)
 {
 	a->next = NULL;
 	a->code = 0;
-	a->duplicate = false;
+	a->duplicate = a->waiter.waits = false;
 	a->base_offset = a->end_position = a->log_append_time_ms = a->log_start_offset = -1;
 	a->state = APPEND_QUEUED;
 	pthread_mutex_lock(&p->queue_lock);
@@ -400,16 +513,40 @@ static bool unlink_append(struct append **at, const struct append *a)
 	return true;
 }
 
-void partition_append_expire(struct partition *p, struct append *a)
+bool partition_append_give_up(struct partition *p, struct append *a)
 {
 	pthread_mutex_lock(&p->queue_lock);
 	bool waits = unlink_append(&p->unsynced, a) || unlink_append(&p->syncing, a);
 	pthread_mutex_unlock(&p->queue_lock);
 	if (waits)
-		finish(a, ERR_TIMED_OUT, "it was not on disk in time");
+		finish(a, ERR_TIMED_OUT, "the messages are in the log, but were not on disk in time");
+	return waits || partition_wait_no_longer(p, &a->waiter);
 }
 
 /* ---- flushing ---- */
+
+static void flush_is_done(struct partition *p, struct waiter *w, int code, const char *why)
+{
+	struct flush *f = (struct flush *)((char *)w - offsetof(struct flush, waiter));
+	(void)p;
+	f->code = code;
+	if (why)
+		err_set(&f->err, code, "%s", why);
+	f->done(f);
+}
+
+/* It is on disk here; where this broker leads it has to be on the others too. */
+static void flushed(struct partition *p, struct flush *f, int rc)
+{
+	if (rc < 0 || f->epoch < 0) {
+		f->code = rc;
+		f->done(f);
+		return;
+	}
+	f->waiter.offset = f->offset;
+	f->waiter.ready = flush_is_done;
+	partition_await(p, &f->waiter, f->epoch);
+}
 
 /* One fsync for all that wait, again until nobody does. thread: the pool's. */
 static void run_flush(struct pool_job *job)
@@ -420,10 +557,10 @@ static void run_flush(struct pool_job *job)
 		pthread_mutex_lock(&p->queue_lock);
 		struct append *appends = p->syncing = p->unsynced;
 		struct flush *flushes = p->flushes;
-		bool wanted = p->want_flush, any = appends || flushes || wanted;
+		bool wanted = p->want_flush, high = p->want_disk, any = appends || flushes || wanted || high;
 		p->unsynced = NULL;
 		p->flushes = NULL;
-		p->want_flush = false;
+		p->want_flush = p->want_disk = false;
 		if (!any)
 			p->flushing = false;
 		pthread_mutex_unlock(&p->queue_lock);
@@ -431,7 +568,7 @@ static void run_flush(struct pool_job *job)
 			break;
 		struct err why = ERR_INIT;
 		int64_t dirty_since_ms = atomic_exchange(&p->dirty_since_ms, 0), clean = 0; /* what comes while it is flushed counts anew */
-		int rc = p->topic->deleted ? err_set(&why, ERR_DELETED, "topic %s was deleted", p->topic->name)
+		int rc = partition_is_gone(p) ? err_set(&why, ERR_DELETED, "topic %s was deleted", p->topic->name)
 			 : p->dir->offline ? err_set(&why, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path)
 					   : log_flush(p->log, p->log->leo, &why);
 		counter_add(&fsyncs_total, 1);
@@ -452,10 +589,11 @@ static void run_flush(struct pool_job *job)
 		while (flushes) {
 			struct flush *f = flushes;
 			flushes = f->next;
-			f->code = rc;
 			f->err = why;
-			f->done(f);
+			flushed(p, f, rc);
 		}
+		if (high && rc == 0)
+			partition_kick(p);
 	}
 	partition_release(p);
 	partition_unref(p);
@@ -464,9 +602,10 @@ static void run_flush(struct pool_job *job)
 void partition_flush(struct partition *p, struct flush *f)
 {
 	f->code = 0;
+	f->epoch = p->shared && p->role == ROLE_LEADER ? p->leader_epoch : -1; /* first: what is in the log by then is of that epoch, or before */
 	f->offset = p->log->leo;
 	if (p->log->flushed_offset >= f->offset) {
-		f->done(f);
+		flushed(p, f, 0);
 		return;
 	}
 	pthread_mutex_lock(&p->queue_lock);
@@ -511,6 +650,10 @@ void partition_fail_waiting(struct partition *p, int code, const char *why)
 		finish(a, code, why);
 		a = next;
 	}
+	pthread_mutex_lock(&p->isr_lock);
+	struct waiter *w = partition_take_waiters(p);
+	pthread_mutex_unlock(&p->isr_lock);
+	partition_fail_waiters(p, w, code, why);
 	delayed_wake(&p->delayed, DELAYED_CHANNELS);
 }
 

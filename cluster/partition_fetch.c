@@ -13,7 +13,7 @@ static int acquire(struct partition *p, bool wait, struct err *e)
 {
 	if (partition_try_acquire(p))
 		return 0;
-	if (p->topic->deleted)
+	if (partition_is_gone(p))
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (p->dir && p->dir->offline)
 		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
@@ -30,10 +30,20 @@ int partition_check_epoch(struct partition *p, int32_t current_epoch, struct err
 	return err_set(e, ERR_UNKNOWN_EPOCH, "%s-%" PRId32 ": leader epoch %" PRId32 " is not known here, it is %" PRId32, p->topic->name, p->index, current_epoch, ours);
 }
 
-static int acquire_in_epoch(struct partition *p, int32_t current_epoch, bool wait, struct err *e)
+static int not_leader(const struct partition *p, struct err *e)
+{
+	return err_set(e, ERR_NOT_LEADER, "%s-%" PRId32 ": this broker %s", p->topic->name, p->index, p->role == ROLE_NONE ? "is none of its replicas" : "does not lead it");
+}
+
+static int acquire_in_epoch(struct partition *p, int32_t current_epoch, bool leader_only, bool wait, struct err *e)
 {
 	int rc = acquire(p, wait, e);
-	if (rc == 0 && (rc = partition_check_epoch(p, current_epoch, e)) < 0)
+	if (rc)
+		return rc;
+	rc = partition_check_epoch(p, current_epoch, e);
+	if (rc == 0 && (leader_only ? p->role != ROLE_LEADER : p->role == ROLE_NONE))
+		rc = not_leader(p, e);
+	if (rc < 0)
 		partition_release(p);
 	return rc;
 }
@@ -66,6 +76,7 @@ static int check_diverging(struct partition *p, struct partition_fetch *f, struc
 
 static int fetch(struct partition *p, struct partition_fetch *f, struct err *e)
 {
+	int32_t epoch = p->leader_epoch;
 	partition_take_ends(p, &f->ends);
 	int rc = check_diverging(p, f, e);
 	if (rc < 0 || f->diverged)
@@ -73,6 +84,11 @@ static int fetch(struct partition *p, struct partition_fetch *f, struct err *e)
 	if (f->offset < f->ends.log_start || f->offset > f->ends.log_end)
 		return err_set(e, ERR_OUT_OF_RANGE, "%s-%" PRId32 ": offset %" PRId64 " is not within %" PRId64 " and %" PRId64, p->topic->name, p->index, f->offset,
 			       f->ends.log_start, f->ends.log_end);
+	if (f->follower) {
+		if ((rc = partition_follower_fetched(p, f->follower, e)) < 0)
+			return rc;
+		partition_take_ends(p, &f->ends); /* that may have moved the high watermark, which it is told */
+	}
 	f->data.offset = f->offset;
 	f->data.bound = end_by(&f->ends, f->isolation);
 	f->data.max_bytes = f->max_bytes;
@@ -80,7 +96,12 @@ static int fetch(struct partition *p, struct partition_fetch *f, struct err *e)
 	f->data.aborted = f->isolation == ISOLATION_COMMITTED;
 	f->data.wait = f->wait;
 	rc = log_fetch(p->log, &f->data, e);
-	if (rc == 0 && p->topic->deleted) { /* meanwhile: its files may have been those of a new topic of the same name */
+	if (rc == 0 && f->isolation == ISOLATION_NONE && (p->leader_epoch != epoch || p->role != ROLE_LEADER)) { /* meanwhile: what was found may be cut, and be something else by now */
+		log_fetch_release(&f->data);
+		f->data.bytes = 0;
+		rc = not_leader(p, e);
+	}
+	if (rc == 0 && partition_is_gone(p)) { /* meanwhile: its files may have been those of a new topic of the same name */
 		log_fetch_release(&f->data);
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	}
@@ -93,7 +114,7 @@ int partition_fetch(struct partition *p, struct partition_fetch *f, struct err *
 {
 	f->data = (struct log_fetch){0};
 	f->held = f->diverged = false;
-	int rc = acquire_in_epoch(p, f->current_epoch, f->wait, e);
+	int rc = acquire_in_epoch(p, f->current_epoch, f->leader_only || f->isolation == ISOLATION_NONE, f->wait, e);
 	if (rc)
 		return rc;
 	rc = fetch(p, f, e);
@@ -117,20 +138,42 @@ void partition_fetch_release(struct partition *p, struct partition_fetch *f)
 
 int partition_epoch_end(struct partition *p, int32_t current_epoch, int32_t epoch, bool wait, int32_t *found_epoch, int64_t *end_offset, struct err *e)
 {
-	int rc = acquire_in_epoch(p, current_epoch, wait, e);
+	int rc = acquire_in_epoch(p, current_epoch, true, wait, e);
 	if (rc)
 		return rc;
-	log_epoch_end(p->log, p->leader_epoch, epoch, found_epoch, end_offset);
+	int32_t ours = p->leader_epoch;
+	log_epoch_end(p->log, ours, epoch, found_epoch, end_offset);
+	if (p->leader_epoch != ours || p->role != ROLE_LEADER) /* meanwhile: its log may have been cut since */
+		rc = not_leader(p, e);
 	partition_release(p);
-	return 0;
+	return rc;
+}
+
+/* Whether consumers may have been told of more before this broker led. */
+static bool is_behind(struct partition *p, const struct partition_ends *ends, enum isolation isolation)
+{
+	if (!p->shared || isolation == ISOLATION_NONE)
+		return false;
+	pthread_mutex_lock(&p->isr_lock);
+	bool behind = p->role == ROLE_LEADER && ends->high_watermark < p->isr.epoch_start;
+	pthread_mutex_unlock(&p->isr_lock);
+	return behind;
+}
+
+static int not_yet(const struct partition *p, struct err *e)
+{
+	return err_set(e, ERR_NOT_YET, "%s-%" PRId32 ": its new leader does not know yet how far it is committed", p->topic->name, p->index);
 }
 
 /* p is acquired. */
-static int list_offset(struct partition *p, int64_t timestamp_ms, int64_t end, struct log_offset *found, struct err *e)
+static int list_offset(struct partition *p, int64_t timestamp_ms, const struct partition_ends *ends, enum isolation isolation, struct log_offset *found, struct err *e)
 {
+	int64_t end = end_by(ends, isolation);
 	int rc = 0;
 	switch (timestamp_ms) {
 	case OFFSET_LATEST:
+		if (is_behind(p, ends, isolation))
+			return not_yet(p, e);
 		*found = (struct log_offset){end, -1, p->leader_epoch};
 		return 0;
 	case OFFSET_EARLIEST:
@@ -146,15 +189,18 @@ static int list_offset(struct partition *p, int64_t timestamp_ms, int64_t end, s
 	default:
 		rc = log_offset_of_time(p->log, timestamp_ms, found, e);
 	}
-	if (rc == 0 && found->offset >= end)
+	if (rc == 0 && found->offset >= end) {
+		if (is_behind(p, ends, isolation))
+			return not_yet(p, e);
 		*found = (struct log_offset){-1, -1, -1};
+	}
 	return rc;
 }
 
 /* Where the log ends by whatever isolation, if that is one offset and known without opening it: a client that begins with thousands of idle partitions asks it of all. */
 static bool knows_end(struct partition *p, struct partition_ends *ends)
 {
-	if (!p->visible_known || !p->dir || p->dir->offline || p->why_offline || p->topic->deleted)
+	if (!p->visible_known || p->role != ROLE_LEADER || !p->dir || p->dir->offline || p->why_offline || partition_is_gone(p))
 		return false;
 	partition_take_ends(p, ends);
 	return ends->last_stable == ends->log_end && ends->high_watermark == ends->log_end;
@@ -171,11 +217,11 @@ int partition_list_offset(struct partition *p, int64_t timestamp_ms, enum isolat
 		*found = (struct log_offset){ends.log_end, -1, p->leader_epoch};
 		return partition_check_epoch(p, current_epoch, e);
 	}
-	if ((rc = acquire_in_epoch(p, current_epoch, wait, e)))
+	if ((rc = acquire_in_epoch(p, current_epoch, true, wait, e)))
 		return rc;
 	partition_take_ends(p, &ends);
-	rc = searches && !wait ? PARTITION_WOULD_BLOCK : list_offset(p, timestamp_ms, end_by(&ends, isolation), found, e);
-	if (rc == 0 && p->topic->deleted)
+	rc = searches && !wait ? PARTITION_WOULD_BLOCK : list_offset(p, timestamp_ms, &ends, isolation, found, e);
+	if (rc == 0 && partition_is_gone(p))
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	partition_release(p);
 	return rc;
@@ -195,7 +241,7 @@ int partition_scan_records(struct partition *p, int64_t from, int64_t to, log_re
 		rc = log_scan_records(p->log, from, upto, fn, arg, e);
 		from = upto;
 	}
-	if (rc == 0 && p->topic->deleted)
+	if (rc == 0 && partition_is_gone(p))
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (end)
 		*end = from;

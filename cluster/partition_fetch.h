@@ -17,12 +17,12 @@
 enum { PARTITION_WOULD_BLOCK = 1 };
 
 enum isolation {
-	ISOLATION_NONE,      /* followers: up to the log end */
+	ISOLATION_NONE,      /* followers: up to the log end; of who leads */
 	ISOLATION_UNCOMMITTED, /* up to the high watermark */
 	ISOLATION_COMMITTED, /* up to the last stable offset, with the aborted transactions */
 };
 
-struct partition_ends { int64_t log_start, last_stable, high_watermark, log_end; }; /* one moment */
+struct partition_ends { int64_t log_start, log_start_position, last_stable, high_watermark, log_end; }; /* one moment */
 
 struct partition_fetch {
 	/* what is wanted: */
@@ -32,6 +32,8 @@ struct partition_fetch {
 	enum isolation isolation;
 	int32_t current_epoch;       /* that the client believes in; -1: it does not say */
 	int32_t last_fetched_epoch;  /* KIP-595: of the record before offset; -1: it does not say */
+	bool leader_only;            /* not from a follower: replicas, and clients that know of no others */
+	const struct follower_fetch *follower; /* NULL, or: what is noted of the follower that fetches (partition_role.h) */
 	bool wait;
 	/* what there is: */
 	struct partition_ends ends;  /* valid with 0 and ERR_OUT_OF_RANGE (where Kafka answers -1 each) */
@@ -43,7 +45,7 @@ struct partition_fetch {
 };
 
 /* 0; PARTITION_WOULD_BLOCK; ERR_OUT_OF_RANGE: offset is below the log start or past the log end, or the last fetched epoch is not known here;
- * ERR_FENCED_EPOCH, ERR_UNKNOWN_EPOCH; ERR_OFFLINE, ERR_DELETED, ERR_CORRUPT, ERR_IO, ... An offset between the end that the isolation allows and the log end is
+ * ERR_FENCED_EPOCH, ERR_UNKNOWN_EPOCH; ERR_NOT_LEADER; ERR_OFFLINE, ERR_DELETED, ERR_CORRUPT, ERR_IO, ... An offset between the end that the isolation allows and the log end is
  * no error: there is nothing yet. */
 int partition_fetch(struct partition *p, struct partition_fetch *f, struct err *e);
 void partition_fetch_release(struct partition *p, struct partition_fetch *f);
@@ -51,10 +53,10 @@ void partition_fetch_release(struct partition *p, struct partition_fetch *f);
 /* current_epoch: what a client believes is the leader's epoch; -1: it does not say. ERR_FENCED_EPOCH: it is older than ours; ERR_UNKNOWN_EPOCH: newer. p acquired. */
 int partition_check_epoch(struct partition *p, int32_t current_epoch, struct err *e);
 
-/* OffsetForLeaderEpoch: the greatest epoch at or below `epoch` and where it ends; -1, -1 where that is not known. Errors as of partition_fetch. */
+/* OffsetForLeaderEpoch, of who leads: the greatest epoch at or below `epoch` and where it ends; -1, -1 where that is not known. Errors as of partition_fetch. */
 int partition_epoch_end(struct partition *p, int32_t current_epoch, int32_t epoch, bool wait, int32_t *found_epoch, int64_t *end_offset, struct err *e);
 
-/* ListOffsets. timestamp_ms may be one of these (Kafka's numbers): */
+/* ListOffsets, of who leads. timestamp_ms may be one of these (Kafka's numbers): */
 enum {
 	OFFSET_LATEST = -1,         /* the end that the isolation allows */
 	OFFSET_EARLIEST = -2,
@@ -62,7 +64,8 @@ enum {
 	OFFSET_EARLIEST_LOCAL = -4, /* without tiered storage: as earliest */
 	OFFSET_LATEST_TIERED = -5,  /* without tiered storage: none */
 };
-/* found->offset -1 with 0: there is no such record, or it is not below the end that the isolation allows. Other negative times: ERR_UNSUPPORTED, as Kafka has it. */
+/* found->offset -1 with 0: there is no such record, or it is not below the end that the isolation allows. Other negative times: ERR_UNSUPPORTED, as Kafka has it.
+ * ERR_NOT_YET: the high watermark has not come to where this leader's epoch began, so where the end is cannot be told: it may have been told further ahead before. */
 int partition_list_offset(struct partition *p, int64_t timestamp_ms, enum isolation isolation, int32_t current_epoch, bool wait, struct log_offset *found, struct err *e);
 
 /* All records in [from, to), for those who load a partition into memory: see log_scan_records. to -1, or past it: up to the high watermark as it is when it gets there. So of a

@@ -12,7 +12,7 @@
 
 /* The lock is let go while the pair goes to disk, so that appends go on; two that advance at once are put in order by broker_record_start and log_set_start, which
  * both only go forward. p is acquired. */
-int partition_delete_before(struct partition *p, int64_t offset, struct err *e)
+int partition_move_start(struct partition *p, int64_t offset, struct err *e)
 {
 	struct err unasked = ERR_INIT;
 	int64_t position;
@@ -30,8 +30,10 @@ int partition_delete_before(struct partition *p, int64_t offset, struct err *e)
 	if (rc < 0)
 		return partition_failed(p, rc, e);
 	pthread_mutex_lock(&p->log_lock);
-	if (p->topic->deleted) /* its directory's name may be a new topic's by now */
+	if (partition_is_gone(p)) /* its directory's name may be a new topic's by now */
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	else if (offset > l->leo) /* cut since, below what was committed */
+		rc = err_set(e, ERR_OUT_OF_RANGE, "%s: the log was cut below offset %" PRId64, l->name, offset);
 	else {
 		/* readers are told before anything goes */
 		partition_publish_start(p, offset, position);
@@ -49,6 +51,13 @@ int partition_delete_before(struct partition *p, int64_t offset, struct err *e)
 	return rc;
 }
 
+int partition_delete_before(struct partition *p, int64_t offset, struct err *e)
+{
+	if (p->role != ROLE_LEADER)
+		return err_set(e, ERR_NOT_LEADER, "%s-%" PRId32 ": this broker does not lead it", p->topic->name, p->index);
+	return partition_move_start(p, offset, e);
+}
+
 int partition_apply_retention(struct partition *p, int64_t now_ms, struct err *e)
 {
 	struct limits limits = topic_limits(p->topic);
@@ -64,12 +73,12 @@ int partition_apply_retention(struct partition *p, int64_t now_ms, struct err *e
 	pthread_mutex_lock(&p->log_lock);
 	struct log *l = p->log;
 	start = l->start_offset;
-	if (!p->topic->deleted)
+	if (!partition_is_gone(p))
 		rc = log_retention(l, r, now_ms, p->end_offset, &start, e);
 	pthread_mutex_unlock(&p->log_lock);
 	if (rc == 0 && start > l->start_offset) {
 		diag_info("%s: retention moves the log start to offset %" PRId64, l->name, start);
-		rc = partition_delete_before(p, start, e);
+		rc = partition_move_start(p, start, e);
 	}
 	pthread_mutex_lock(&p->log_lock);
 	/* the next segment can be too old only when its newest record is */
@@ -87,7 +96,7 @@ int partition_remove_deleted(struct partition *p, struct err *e)
 	pthread_mutex_lock(&p->open_lock);
 	if (p->log) {
 		pthread_mutex_lock(&p->log_lock);
-		rc = p->topic->deleted ? 0 : log_remove_deleted(p->log, e);
+		rc = partition_is_gone(p) ? 0 : log_remove_deleted(p->log, e);
 		pthread_mutex_unlock(&p->log_lock);
 	}
 	pthread_mutex_unlock(&p->open_lock);

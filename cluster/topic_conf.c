@@ -90,7 +90,7 @@ const struct conf_property cluster_properties[] = {
 	{.name = "log.cleaner.threads", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1", .min = 0, .max = 1000, .help = "logs that are compacted at the same time"},
 	{.name = "log.dirs", .type = CONF_STRING, .scope = CONF_BROKER, .help = "log directories, separated by commas; the first is DATA, which -d gives; new partitions go where there are fewest"},
 	{.name = "log.flush.acks.all", .type = CONF_ENUM, .scope = CONF_BROKER, .preset = "auto", .choices = "auto,always,never",
-	 .help = "whether acks=all waits for the disk: auto: where the in-sync replicas are this broker alone"},
+	 .help = "whether acks=all waits for the disk: auto: where the in-sync replicas are this broker alone; always: on the leader, besides the other replicas"},
 	{.name = "log.flush.offset.checkpoint.interval.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "60000", .min = 100, .max = INT32_MAX, .unit = "ms",
 	 .help = "how often what is safely on disk is noted, so that a start after a crash reads less"},
 	{.name = "log.retention.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "-1", .min = -1, .max = INT64_MAX, .unit = "bytes", .help = "retention.bytes of topics that do not set it"},
@@ -134,6 +134,8 @@ const struct conf_property cluster_properties[] = {
 	{.name = "min.insync.replicas", .type = CONF_INT, .scope = CONF_BROKER | CONF_TOPIC, .preset = "1", .min = 1, .max = INT32_MAX,
 	 .help = "with acks=all a message is taken only where so many replicas are in sync; never more than the partition has"},
 	{.name = "num.partitions", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1", .min = 1, .max = 100000, .help = "partitions of a new topic"},
+	{.name = "num.replica.fetchers", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1", .min = 1, .max = 1024,
+	 .help = "in a cluster, threads, each with a connection, that fetch from one leader"},
 	{.name = "num.recovery.threads.per.data.dir", .type = CONF_INT, .scope = CONF_BROKER, .preset = "2", .min = 1, .max = 64,
 	 .help = "threads that open and recover logs at a start, and that flush"},
 	{.name = "log.open.segments.max", .type = CONF_INT, .scope = CONF_BROKER, .preset = "2048", .min = 16, .max = 1 << 20,
@@ -142,6 +144,22 @@ const struct conf_property cluster_properties[] = {
 	 .help = "how often producers that have expired are looked for"},
 	{.name = "producer.id.expiration.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "86400000", .min = 1, .max = INT32_MAX, .unit = "ms",
 	 .help = "a partition forgets a producer, and so which of its batches it has, this long after the last one's timestamp"},
+	{.name = "replica.fetch.backoff.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1000", .min = 0, .max = INT32_MAX, .unit = "ms",
+	 .help = "how long a follower waits before it asks again, where its leader cannot be reached or has refused"},
+	{.name = "replica.fetch.max.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1048576", .min = 0, .max = INT32_MAX, .unit = "bytes",
+	 .help = "the most of one partition that a follower asks for at once; a first batch that is larger comes whole"},
+	{.name = "replica.fetch.min.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1", .min = INT32_MIN, .max = INT32_MAX, .unit = "bytes",
+	 .help = "a follower's Fetch is answered once there is so much, or replica.fetch.wait.max.ms are over"},
+	{.name = "replica.fetch.response.max.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "10485760", .min = 0, .max = INT32_MAX, .unit = "bytes",
+	 .help = "the most that a follower asks for at once, of all partitions together"},
+	{.name = "replica.fetch.wait.max.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "500", .min = INT32_MIN, .max = INT32_MAX, .unit = "ms",
+	 .help = "how long a leader may hold back its answer to a follower that has all there is"},
+	{.name = "replica.high.watermark.checkpoint.interval.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "5000", .min = 1, .max = INT64_MAX, .unit = "ms",
+	 .help = "in a cluster, how often it is noted on disk how far each partition is committed"},
+	{.name = "replica.lag.time.max.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "30000", .min = 1, .max = INT64_MAX, .unit = "ms",
+	 .help = "a replica that has not had all that its leader has for so long is not in sync any more"},
+	{.name = "replica.socket.timeout.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "30000", .min = INT32_MIN, .max = INT32_MAX, .unit = "ms",
+	 .help = "how long a follower waits for its leader's answer, beside what it lets it wait"},
 	{.name = "retention.bytes", .type = CONF_INT, .scope = CONF_TOPIC, .preset = "-1", .min = -1, .max = INT64_MAX, .unit = "bytes", .broker_name = "log.retention.bytes",
 	 .help = "segments are deleted while the partition would keep at least so many bytes; -1: no bound"},
 	{.name = "retention.ms", .type = CONF_INT, .scope = CONF_TOPIC, .min = -1, .max = INT64_MAX, .unit = "ms", .broker_name = "log.retention.ms",
@@ -234,12 +252,12 @@ static void refresh(struct topic *t)
 		.flush_ms = conf_int(c, "flush.ms"),
 		.file_delete_delay_ms = conf_int(c, "file.delete.delay.ms"),
 		.acks = strcmp(conf_str(c, "acks"), "all") == 0 ? ACKS_ALL : ACKS_LEADER,
-		.fsync_acks_all = strcmp(conf_str(t->broker->conf, "log.flush.acks.all"), "never") != 0,
 	};
 	t->limits.clean = clean_of(c);
 	if (t->limits.clean.compact && t->limits.clean.max_lag_ms < t->limits.log.segment_ms) /* what is in the active segment is never compacted */
 		t->limits.log.segment_ms = t->limits.clean.max_lag_ms;
 	t->compact = t->limits.clean.compact;
+	t->min_insync = (int32_t)conf_int(c, "min.insync.replicas");
 	t->compacted = t->compact || conf_bool(c, "spoolfs.compacted");
 	style_of(c, &t->limits.style);
 	ingest_rule_of(c, &t->limits.style, &t->limits.ingest);
@@ -335,9 +353,12 @@ bool topic_conf_bool(struct topic *t, const char *name)
 
 static int file_path(struct topic *t, char path[PATH_MAX])
 {
-	if (!t->partition_count || !t->partition[0]->dir)
+	int32_t i = 0;
+	while (t->broker->roles && i < t->partition_count && !t->partition[i]->dir)
+		i++; /* partition 0 may be elsewhere: the first that is here has them */
+	if (i >= t->partition_count || !t->partition[i]->dir)
 		return ERR_NOT_FOUND;
-	snprintf(path, PATH_MAX, "%s/%s-0/" TOPIC_FILE, t->partition[0]->dir->path, t->name);
+	snprintf(path, PATH_MAX, "%s/%s-%" PRId32 "/" TOPIC_FILE, t->partition[i]->dir->path, t->name, i);
 	return 0;
 }
 
@@ -413,6 +434,7 @@ static int load_file(struct topic *t, struct err *e)
 	char path[PATH_MAX], *dir;
 	struct conf *c = NULL;
 	int rc;
+	*path = '\0';
 	if (file_path(t, path) < 0)
 		rc = err_set(e, ERR_NOT_FOUND, "partition 0, which keeps the properties, is in none of the log directories");
 	else if (!(c = own_copy(t)))
@@ -423,7 +445,7 @@ static int load_file(struct topic *t, struct err *e)
 		read_owner(t, c);
 		t->adopted = conf_bool(c, "spoolfs.adopted");
 		t->lost = conf_bool(c, "spoolfs.lost");
-	} else if (rc == ERR_NOT_FOUND && c && (dir = partition_path(t->partition[0]))) {
+	} else if (rc == ERR_NOT_FOUND && c && (dir = strndup(path, (size_t)(strrchr(path, '/') - path)))) {
 		if (io_list(dir, any_name, NULL) == 0) /* nothing at all: making the topic got no further */
 			rc = topic_file_save(path, c, e);
 		free(dir);

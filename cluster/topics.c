@@ -23,8 +23,12 @@ void topic_ref(struct topic *t)
 
 static void topic_free(struct topic *t)
 {
-	for (int32_t i = 0; i < t->partition_count; i++)
-		partition_free(t->partition[i]);
+	for (int32_t i = 0; i < t->partition_count; i++) {
+		for (struct partition *p = t->partition[i], *before; p; p = before) {
+			before = p->before;
+			partition_free(p);
+		}
+	}
 	free(t->partition);
 	conf_free(t->conf);
 	defaults_unref(t->defaults);
@@ -107,7 +111,7 @@ bool topic_name_is_internal(const char *name)
 	return false;
 }
 
-static struct topic *topic_new(struct broker *b, const char *name, const char *id)
+struct topic *topic_new(struct broker *b, const char *name, const char *id)
 {
 	struct topic *t = calloc(1, sizeof *t);
 	if (!t || !(t->name = strdup(name))) {
@@ -193,7 +197,7 @@ void topic_id_changed(struct topic *t)
 	pthread_rwlock_unlock(&b->topics_lock);
 }
 
-static void table_add(struct broker *b, struct topic *t)
+void topics_put(struct broker *b, struct topic *t)
 {
 	pthread_rwlock_wrlock(&b->topics_lock);
 	HASH_ADD_KEYPTR(hh, b->topics, t->name, strlen(t->name), t);
@@ -337,10 +341,50 @@ static struct log_dir *choose_dir(struct broker *b)
 	return best;
 }
 
-static int make_partition(struct topic *t, int32_t index, struct err *e)
+/* Whether the topic's properties are to be kept with this partition: those before it are not here. */
+static bool keeps_properties(const struct topic *t, int32_t index)
+{
+	int32_t i = 0;
+	while (i < index && i < t->partition_count && !t->partition[i]->dir)
+		i++;
+	return i == index || i == t->partition_count;
+}
+
+int topic_list_partition(struct topic *t, int32_t index, struct err *e)
+{
+	struct partition *p;
+	int rc = 0;
+	while (rc == 0 && t->partition_count <= index)
+		rc = add_slot(t, t->partition_count, NULL, &p, e);
+	return rc;
+}
+
+/* Those before it that were not made are in none of the directories; one that stands in the list already gets one. locks: create_lock. */
+static int put_partition(struct topic *t, int32_t index, struct log_dir *dir, struct err *e)
+{
+	struct partition *p = NULL;
+	int rc = 0;
+	if (index > 0)
+		rc = topic_list_partition(t, index - 1, e);
+	bool listed = index < t->partition_count;
+	if (rc == 0 && listed)
+		p = t->partition[index];
+	else if (rc == 0)
+		rc = add_slot(t, index, dir, &p, e);
+	if (rc < 0)
+		return rc;
+	p->known.trusted = true;
+	partition_publish_known(p, &(struct partition_row){.mtime_ms = wall_now_ms()});
+	if (listed) {
+		atomic_fetch_add(&dir->partition_count, 1);
+		p->dir = dir; /* from here on it is used */
+	}
+	return 0;
+}
+
+int topic_make_partition(struct topic *t, int32_t index, struct err *e)
 {
 	char path[PATH_MAX];
-	struct partition *p;
 	struct log_dir *dir = choose_dir(t->broker);
 	if (!dir)
 		return err_set(e, ERR_OFFLINE, "all log directories are out of service");
@@ -349,22 +393,18 @@ static int make_partition(struct topic *t, int32_t index, struct err *e)
 	if (sys < 0)
 		return err_sys(e, sys, "cannot make %s", path);
 	/* the properties first: where there is anything, they must be there */
-	int rc = index == 0 ? topic_write_properties(t, path, e) : 0;
+	int rc = keeps_properties(t, index) ? topic_write_properties(t, path, e) : 0;
 	if (rc == 0)
 		rc = partition_metadata_write(path, t->id, e);
 	if (rc == 0)
-		rc = add_slot(t, index, dir, &p, e);
-	if (rc < 0) {
+		rc = put_partition(t, index, dir, e);
+	if (rc < 0)
 		io_remove_dir(path);
-		return rc;
-	}
-	p->known.trusted = true;
-	partition_publish_known(p, &(struct partition_row){.mtime_ms = wall_now_ms()});
-	return 0;
+	return rc;
 }
 
 /* Names of partitions that were made or went are on disk when it returns: what is flushed in a directory that a power cut takes is lost all the same. */
-static int sync_dirs(struct broker *b, struct err *e)
+int topics_sync_dirs(struct broker *b, struct err *e)
 {
 	int rc = 0;
 	for (int i = 0; i < b->dir_count && rc == 0; i++) {
@@ -380,15 +420,36 @@ static int add_up_to(struct topic *t, int32_t count, struct err *e)
 {
 	int rc = 0;
 	while (t->partition_count < count && rc == 0)
-		rc = make_partition(t, t->partition_count, e);
-	int synced = sync_dirs(t->broker, rc == 0 ? e : NULL);
+		rc = topic_make_partition(t, t->partition_count, e);
+	int synced = topics_sync_dirs(t->broker, rc == 0 ? e : NULL);
 	return rc == 0 ? synced : rc;
+}
+
+/* In a cluster: partitions `from` up to `count`. This broker may not have heard of the newest ones, or of the last deletion. */
+static int grow_elsewhere(struct topic *t, int32_t from, int32_t count, struct err *e)
+{
+	const struct topic_calls *calls = t->broker->topic_calls;
+	if (t->deleted)
+		return err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
+	if (count <= from || from < 0 || count > MAX_PARTITIONS)
+		return err_set(e, ERR_INVALID, "topic %s has %" PRId32 " partitions and can have %d, but not %" PRId32, t->name, (int32_t)t->partition_count, MAX_PARTITIONS, count);
+	return calls->grow(calls->arg, t, from, count, e);
+}
+
+static int add_elsewhere(struct topic *t, int32_t index, struct err *e)
+{
+	int rc = index < t->partition_count && !t->deleted ? ERR_EXISTS : grow_elsewhere(t, index, index < MAX_PARTITIONS ? index + 1 : index, e);
+	if (rc == ERR_EXISTS)
+		return err_set(e, rc, "topic %s has a partition %" PRId32 " already", t->name, index);
+	return rc == ERR_BUSY ? err_set(e, ERR_INVALID, "the next partition of topic %s is not %" PRId32, t->name, index) : rc;
 }
 
 int topic_add_partition(struct topic *t, int32_t index, struct err *e)
 {
 	struct broker *b = t->broker;
 	int rc;
+	if (b->topic_calls)
+		return add_elsewhere(t, index, e);
 	pthread_mutex_lock(&b->create_lock);
 	if (t->deleted)
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
@@ -408,6 +469,10 @@ int topic_grow(struct topic *t, int32_t from, int32_t count, struct err *e)
 {
 	struct broker *b = t->broker;
 	int rc;
+	if (b->topic_calls) {
+		rc = grow_elsewhere(t, from, count, e);
+		return rc == ERR_EXISTS ? err_set(e, ERR_BUSY, "topic %s was given partitions by somebody else", t->name) : rc;
+	}
 	pthread_mutex_lock(&b->create_lock);
 	if (t->deleted)
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
@@ -471,11 +536,11 @@ static int make_topic(struct broker *b, const struct topic_plan *plan, int32_t p
 		return err_set(e, ERR_NO_MEMORY, "no memory for a topic");
 	rc = topic_init_owner(t, plan->owner, e);
 	for (int32_t i = 0; i < partitions && rc == 0; i++)
-		rc = make_partition(t, i, e);
+		rc = topic_make_partition(t, i, e);
 	if (rc == 0 && plan->set_count)
 		rc = topic_change(t, plan->set, plan->set_count, false, false, e);
 	if (rc == 0)
-		rc = sync_dirs(b, e);
+		rc = topics_sync_dirs(b, e);
 	if (rc < 0) {
 		remove_partitions(t);
 		topic_unref(t);
@@ -485,9 +550,39 @@ static int make_topic(struct broker *b, const struct topic_plan *plan, int32_t p
 	return 0;
 }
 
+int topics_check_properties(struct broker *b, const struct conf_change *v, size_t n, struct err *e)
+{
+	return n ? topic_check_properties(b, v, n, e) : 0;
+}
+
+bool topics_are_elsewhere(const struct broker *b)
+{
+	return b->topic_calls;
+}
+
+void topics_make_soon(struct broker *b, const struct topic_plan *plan)
+{
+	b->topic_calls->create_soon(b->topic_calls->arg, plan);
+}
+
+/* In a cluster. It may be gone again before it is looked for. */
+static int make_elsewhere(struct broker *b, const struct topic_plan *plan, struct topic **out, struct err *e)
+{
+	int rc = topic_name_check(plan->name, e);
+	if (rc == 0)
+		rc = b->topic_calls->create(b->topic_calls->arg, plan, e);
+	if (rc == 0 && out && !plan->check_only && !(*out = topics_find(b, plan->name)))
+		rc = err_set(e, ERR_DELETED, "topic %s was made, and deleted again", plan->name);
+	return rc;
+}
+
 int topics_make(struct broker *b, const struct topic_plan *plan, struct topic **out, struct err *e)
 {
 	struct topic *t = NULL;
+	if (out)
+		*out = NULL;
+	if (b->topic_calls)
+		return make_elsewhere(b, plan, out, e);
 	int32_t partitions = plan->partitions ? plan->partitions : (int32_t)conf_int(b->conf, "num.partitions");
 	pthread_mutex_lock(&b->create_lock);
 	int rc = check_plan(b, plan, partitions, e);
@@ -498,7 +593,7 @@ int topics_make(struct broker *b, const struct topic_plan *plan, struct topic **
 	if (t) {
 		if (out)
 			topic_ref(t);
-		table_add(b, t);
+		topics_put(b, t);
 	}
 	pthread_mutex_unlock(&b->create_lock);
 	if (t)
@@ -520,7 +615,7 @@ struct topic *topics_load(struct broker *b, const char *name, const char *id)
 		return t;
 	t = topic_new(b, name, id);
 	if (t)
-		table_add(b, t);
+		topics_put(b, t);
 	return t;
 }
 
@@ -539,8 +634,8 @@ static int check_empty(struct topic *t, struct err *e)
 	return 0;
 }
 
-/* Gives the directory the name that a deleted partition has; Kafka cuts the topic's name so that the whole fits NAME_MAX. */
-static int rename_deleted(struct partition *p, struct err *e)
+/* Gives the directory the name that a deleted partition has, or a stray one; Kafka cuts the topic's name so that the whole fits NAME_MAX. */
+static int rename_away(struct partition *p, enum rename_to how, struct err *e)
 {
 	char to[PATH_MAX], suffix[64], uuid[TOPIC_ID_CHARS + 1];
 	char *from = p->dir ? partition_path(p) : NULL;
@@ -554,7 +649,7 @@ static int rename_deleted(struct partition *p, struct err *e)
 	int n = snprintf(suffix, sizeof suffix, "-%" PRId32 ".", p->index);
 	for (size_t i = 0; i < sizeof random; i++)
 		n += snprintf(suffix + n, sizeof suffix - (size_t)n, "%02x", random[i]);
-	snprintf(suffix + n, sizeof suffix - (size_t)n, "-delete");
+	snprintf(suffix + n, sizeof suffix - (size_t)n, how == RENAME_STRAY ? "-stray" : "-delete");
 	snprintf(to, sizeof to, "%s/%.*s%s", p->dir->path, NAME_MAX - (int)strlen(suffix), p->topic->name, suffix);
 	int sys = io_rename(from, to);
 	int rc = sys < 0 ? err_sys(e, sys, "cannot rename %s", from) : 0;
@@ -575,9 +670,60 @@ static void forget_cleaned(struct broker *b, struct topic *t)
 	}
 }
 
+void topics_retire(struct broker *b, struct topic *t, enum rename_to to)
+{
+	table_remove(b, t);
+	for (int32_t i = 0; i < t->partition_count; i++) {
+		struct err why = ERR_INIT;
+		if (rename_away(t->partition[i], to, &why) < 0)
+			diag_error("%s; the directory stays and would come back: remove it", why.text);
+		partition_fail_waiting(t->partition[i], ERR_DELETED, "the topic was deleted");
+	}
+	struct err why = ERR_INIT;
+	if (topics_sync_dirs(b, &why) < 0)
+		diag_error("%s; the topic may come back with a power cut", why.text);
+	forget_cleaned(b, t);
+}
+
+void topics_told(struct broker *b, struct topic *t)
+{
+	agent_checkpoint_soon(b->agent);
+	pthread_rwlock_rdlock(&b->told_lock);
+	if (b->tell_deleted)
+		b->tell_deleted(b->told, t->name);
+	pthread_rwlock_unlock(&b->told_lock);
+	topic_unref(t); /* the table's */
+}
+
+int topic_remove_partition(struct topic *t, int32_t index, struct err *e)
+{
+	struct partition *p = t->partition[index], *fresh = partition_new(t, index, NULL);
+	if (!fresh)
+		return err_set(e, ERR_NO_MEMORY, "no memory to delete a partition");
+	bool kept_properties = keeps_properties(t, index);
+	partition_stop(p);
+	pthread_mutex_lock(&p->log_lock);
+	p->gone = true;
+	pthread_mutex_unlock(&p->log_lock);
+	int rc = rename_away(p, RENAME_DELETED, e);
+	fresh->before = p;
+	pthread_mutex_lock(&p->isr_lock);
+	fresh->told = p->told;
+	p->told = NULL;
+	pthread_mutex_unlock(&p->isr_lock);
+	pthread_mutex_lock(&t->conf_lock);
+	t->partition[index] = fresh;
+	pthread_mutex_unlock(&t->conf_lock);
+	partition_fail_waiting(p, ERR_DELETED, "this broker has no replica of the partition any more");
+	partition_close_idle(p, INT64_MAX, NULL); /* else whoever uses it, at the latest with the topic */
+	return rc == 0 && kept_properties ? topic_save_properties(t, e) : rc;
+}
+
 int topics_delete(struct broker *b, struct topic *t, bool only_if_empty, struct err *e)
 {
 	int64_t delay_ms = topic_limits(t).file_delete_delay_ms;
+	if (b->topic_calls)
+		return t->deleted ? err_set(e, ERR_DELETED, "topic %s was deleted", t->name) : b->topic_calls->destroy(b->topic_calls->arg, t, only_if_empty, e);
 	pthread_mutex_lock(&b->create_lock);
 	int rc = t->deleted ? err_set(e, ERR_DELETED, "topic %s was deleted", t->name) : 0;
 	/* looked at twice: first so that what is visible is known, then with no append coming between the look and the deletion */
@@ -591,28 +737,12 @@ int topics_delete(struct broker *b, struct topic *t, bool only_if_empty, struct 
 		t->deleted = true;
 	for (int32_t i = 0; i < t->partition_count; i++)
 		pthread_mutex_unlock(&t->partition[i]->log_lock);
-	if (rc == 0) {
-		table_remove(b, t);
-		for (int32_t i = 0; i < t->partition_count; i++) {
-			struct err why = ERR_INIT;
-			if (rename_deleted(t->partition[i], &why) < 0)
-				diag_error("%s; the directory stays and would come back: remove it", why.text);
-			partition_fail_waiting(t->partition[i], ERR_DELETED, "the topic was deleted");
-		}
-		struct err why = ERR_INIT;
-		if (sync_dirs(b, &why) < 0)
-			diag_error("%s; the topic may come back with a power cut", why.text);
-		forget_cleaned(b, t);
-	}
+	if (rc == 0)
+		topics_retire(b, t, RENAME_DELETED);
 	pthread_mutex_unlock(&b->create_lock);
 	if (rc == 0) {
 		agent_delete_later(b->agent, delay_ms);
-		agent_checkpoint_soon(b->agent);
-		pthread_rwlock_rdlock(&b->told_lock);
-		if (b->tell_deleted)
-			b->tell_deleted(b->told, t->name);
-		pthread_rwlock_unlock(&b->told_lock);
-		topic_unref(t); /* the table's */
+		topics_told(b, t);
 	}
 	return rc;
 }

@@ -2,7 +2,7 @@
  * topics: the table of topics: create, find, list, configure, add partitions, delete.
  *
  * A topic is reference-counted: a handle that outlives its deletion still holds a struct topic, whose partitions then answer ERR_DELETED. Its
- * properties are kept in `topic.properties` (topic_file.h) in the directory of its partition 0; the mount's owner and modes are among them. A name is
+ * properties are kept in `topic.properties` (topic_file.h) in the directory of its partition 0 (in a cluster of the first that is here); the mount's owner and modes are among them. A name is
  * refused as Kafka would: empty, "." or "..", over 249 bytes, anything but [a-zA-Z0-9._-]; also names that differ from an existing one
  * only by '.' against '_'.
  *
@@ -58,6 +58,7 @@ int topics_create(struct broker *b, const char *name, int32_t partitions, const 
 struct topic_plan { /* zeros: the defaults, as above */
 	const char *name;
 	int32_t partitions;
+	int16_t replication_factor;    /* of a cluster; 0 takes default.replication.factor */
 	const struct topic_owner *owner;
 	const struct conf_change *set; /* properties that it has from the beginning */
 	size_t set_count;
@@ -65,6 +66,13 @@ struct topic_plan { /* zeros: the defaults, as above */
 };
 /* The same, with more to say. ERR_INVALID for the number of partitions, or a property. */
 int topics_make(struct broker *b, const struct topic_plan *plan, struct topic **out, struct err *e);
+/* Whether a topic could have those properties: ERR_INVALID. */
+int topics_check_properties(struct broker *b, const struct conf_change *v, size_t n, struct err *e);
+/* Whether topics are made elsewhere, in a cluster. */
+bool topics_are_elsewhere(const struct broker *b);
+/* There: it is asked for in the background, once at a time for each name, and does not block. The plan's name, partitions, replication_factor and set are copied; what goes wrong is logged, and asked for by whoever
+ * wants it again. */
+void topics_make_soon(struct broker *b, const struct topic_plan *plan);
 
 /* ERR_NOT_EMPTY where any partition holds a message and only_if_empty. The directories are renamed to <name>-<n>.<uuid>-delete at once and removed by the agent; open
  * handles get ERR_DELETED. */
@@ -77,6 +85,17 @@ void topics_on_deleted(struct broker *b, void (*fn)(void *arg, const char *name)
 int topic_add_partition(struct topic *t, int32_t index, struct err *e);
 /* Adds partitions until there are `count`, of which there were `from` when that was decided: ERR_BUSY where it has another number by now. Those made before a failure stay. */
 int topic_grow(struct topic *t, int32_t from, int32_t count, struct err *e);
+
+/* Of a cluster (broker_options.topic_calls): what is done to topics is done where the controller is. topics_make, topic_grow, topics_delete and topic_change ask these; each blocks until it is done and this broker has heard of it, or for
+ * request.timeout.ms (ERR_TIMED_OUT: it may be done yet). ERR_OFFLINE: no controller could be asked. Called with no lock held. */
+struct topic_calls {
+	int (*create)(void *arg, const struct topic_plan *plan, struct err *e);
+	void (*create_soon)(void *arg, const struct topic_plan *plan); /* as topics_make_soon */
+	int (*grow)(void *arg, struct topic *t, int32_t from, int32_t count, struct err *e); /* only where it has `from`: ERR_EXISTS where there are more already, ERR_BUSY where there are fewer */
+	int (*destroy)(void *arg, struct topic *t, bool only_if_empty, struct err *e);
+	int (*change)(void *arg, struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e);
+	void *arg;
+};
 
 struct topic_owner topic_owner(struct topic *t);
 int topic_set_owner(struct topic *t, const struct topic_owner *o, struct err *e);

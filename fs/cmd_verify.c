@@ -49,6 +49,7 @@ static bool is_known(const char *name)
 {
 	static const char *const names[] = {
 		".lock", "meta.properties", CLEANER_FILE, RECOVERY_POINT_FILE, LOG_START_FILE, HIGH_WATERMARK_FILE, VIEW_START_FILE, PARTITION_STATE_FILE, RESERVE_FILE, LOG_DIRS_FILE,
+		DATA_ID_FILE, INTACT_FILE, SESSION_FILE,
 		CLEAN_SHUTDOWN_FILE, DYNAMIC_FILE, DYNAMIC_FALLBACK_FILE, PRODUCER_IDS_FILE, "bootstrap.checkpoint", "spoolfs.log", "spoolfs.log.1",
 	};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "cluster/api/server.h"
+#include "cluster/join.h"
+#include "cluster/replica/fetcher.h"
 #include "fs/commands.h"
 #include "fs/daemonize.h"
 #include "fs/mount.h"
@@ -219,7 +221,7 @@ static void raise_open_files(void)
 	setrlimit(RLIMIT_NOFILE, &r);
 }
 
-static int open_broker(struct daemon *d, const char *label, struct broker **b, struct err *e)
+static int open_broker(struct daemon *d, const char *label, struct join *j, struct broker **b, struct err *e)
 {
 	struct broker_options o = {
 		.data = d->data,
@@ -228,6 +230,8 @@ static int open_broker(struct daemon *d, const char *label, struct broker **b, s
 		.label = label,
 		.holder_is_gone = holder_is_gone,
 		.wait_ms = HOLDER_WAIT_MS,
+		.roles = j ? join_roles(j) : NULL,
+		.topic_calls = j ? join_topic_calls(j) : NULL,
 		.progress = show_progress,
 		.arg = d,
 	};
@@ -238,16 +242,48 @@ static int open_broker(struct daemon *d, const char *label, struct broker **b, s
 }
 
 /* Clients can connect from here on. */
-static int start_server(struct broker *b, struct server **s, struct err *e)
+static int start_server(struct broker *b, struct join *j, struct server **s, struct err *e)
 {
 	struct net_address at;
 	char text[NET_MAX_HOST + 10];
-	int rc = server_open(s, b, e);
+	int rc = server_open(s, b, j, e);
 	if (rc == 0)
 		rc = server_run(*s, e);
 	for (unsigned i = 0; rc == 0 && server_address(*s, i, &at); i++)
 		diag_notice("Kafka's clients are served at %s", net_address_text(&at, text));
 	return rc;
+}
+
+static bool address_of(void *arg, int32_t broker_id, char *text, size_t n)
+{
+	return join_address(arg, broker_id, text, n);
+}
+
+static int64_t epoch_of(void *arg)
+{
+	return join_epoch(arg);
+}
+
+static int follow(void *arg, struct partition *p, int32_t leader, int32_t leader_epoch, struct err *e)
+{
+	return fetcher_follow(arg, p, leader, leader_epoch, e);
+}
+
+static void unfollow(void *arg, struct partition *p)
+{
+	fetcher_unfollow(arg, p);
+}
+
+/* The broker is one of its cluster from here on, and its followers follow. */
+static int start_join(struct join *j, struct broker *b, const struct server *s, struct fetcher **f, struct err *e)
+{
+	struct net_address at;
+	int rc = fetcher_new(f, b, &(struct fetcher_calls){.address = address_of, .broker_epoch = epoch_of, .arg = j}, e);
+	if (rc < 0)
+		return rc;
+	join_set_followers(j, &(struct join_followers){.follow = follow, .unfollow = unfollow, .arg = *f});
+	server_advertised(s, &at);
+	return join_start(j, b, &at, e);
 }
 
 /* ---- an agent's end ---- */
@@ -295,19 +331,30 @@ static int run_mount(struct daemon *d, struct broker *b, const char *real_dir, c
 /* real_dir NULL: an agent. */
 static int serve_from(struct daemon *d, const char *real_dir, const char *fuse_opts, struct err *e)
 {
+	struct join *join = NULL;
 	struct broker *b = NULL;
 	struct server *server = NULL;
+	struct fetcher *fetcher = NULL;
 	raise_open_files();
-	int rc = open_broker(d, real_dir ? real_dir : AGENT_LABEL, &b, e);
-	if (rc < 0)
+	int rc = join_is_wanted(d->args->conf) ? join_open(&join, d->args->conf, e) : 0;
+	if (rc == 0)
+		rc = open_broker(d, real_dir ? real_dir : AGENT_LABEL, join, &b, e);
+	if (rc < 0) {
+		join_free(join);
 		return rc;
+	}
 	if (server_is_wanted(d->args->conf))
-		rc = start_server(b, &server, e);
+		rc = start_server(b, join, &server, e);
+	if (rc == 0 && join)
+		rc = start_join(join, b, server, &fetcher, e);
 	if (rc == 0)
 		rc = real_dir ? run_mount(d, b, real_dir, fuse_opts, e) : run_agent(d, e);
+	join_leave(join);
 	server_close(server, SERVER_STOP_MS);
+	fetcher_free(fetcher); /* whom the server has told nothing any more */
 	struct err close_error = ERR_INIT;
 	int closed = broker_close(b, &close_error);
+	join_free(join);
 	if (rc == 0 && closed < 0)
 		rc = err_set(e, closed, "%s", close_error.text);
 	else if (closed < 0)
@@ -348,6 +395,10 @@ static int take_options(struct daemon_args *a, const char **fuse_opts, struct er
 		rc = err_set(e, ERR_NO_MEMORY, "no memory");
 	if (rc == 0 && !a->dir && **fuse_opts)
 		rc = err_set(e, ERR_INVALID, "%s: an option of mounts, and an agent has none", *fuse_opts);
+	if (rc == 0 && join_is_wanted(a->conf) && !server_is_wanted(a->conf))
+		rc = err_set(e, ERR_INVALID, "zookeeper.connect: the other brokers of a cluster talk to this one; say where, with --listen HOST:PORT or -o listeners=...");
+	if (rc == 0 && join_is_wanted(a->conf) && a->words.read_only)
+		rc = err_set(e, ERR_INVALID, "zookeeper.connect and ro: a broker of a cluster writes what the others have, and cannot be read-only");
 	if (rc == 0 && !a->dir && !server_is_wanted(a->conf))
 		rc = err_set(e, ERR_INVALID, "where are clients to be served? Say --listen for " DAEMON_LISTEN_DEFAULT ", --listen HOST:PORT, or -o listeners=...");
 	return rc;

@@ -52,6 +52,8 @@ static const int errno_of[] = {
 	[-ERR_TXN_STATE] = EIO,
 	[-ERR_FENCED_EPOCH] = EIO,
 	[-ERR_UNKNOWN_EPOCH] = EIO,
+	[-ERR_NOT_ENOUGH_AFTER] = EIO,
+	[-ERR_NOT_YET] = EIO,
 };
 enum { CODES = sizeof errno_of / sizeof *errno_of };
 

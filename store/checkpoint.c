@@ -240,8 +240,7 @@ int log_dirs_write(const char *path, struct checkpoint_rows *r, struct err *e)
 	return write_rows(path, head, r, true, e);
 }
 
-/* The kernel's id of this boot: page cache contents survive a killed process, not a new boot. */
-static void boot_id(char id[64])
+void boot_id(char id[64])
 {
 	char *text;
 	size_t n;

@@ -79,6 +79,9 @@ int log_dirs_write(const char *path, struct checkpoint_rows *r, struct err *e); 
 
 /* ---- what a start needs of each partition ---- */
 
+/* The kernel's id of this boot: page cache contents survive a killed process, not a new boot. "unknown" where it does not tell. */
+void boot_id(char id[64]);
+
 struct partition_row {
 	char topic[TOPIC_NAME_MAX + 1];
 	char topic_id[TOPIC_ID_CHARS + 1];

@@ -2,7 +2,7 @@
  * conf: the engine of property tables.
  *
  * Each folder has one table of its own properties (store_properties, cluster_properties, fs_properties): name, type,
- * range, default, where it may be set, help. `main` joins them into one schema. The same table parses, checks, prints
+ * range, default, where it may be set, help. `server_schema` joins them into one schema. The same table parses, checks, prints
  * (`spoolfs config`) and documents (the manual). Names are Kafka's wherever Kafka has one.
  *
  * A `struct conf` is a set of values over a schema; one may have a parent, from which it takes what it does not

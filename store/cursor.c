@@ -422,6 +422,35 @@ static ssize_t copy(struct log_cursor *c, uint8_t *out, size_t n, struct err *e)
 	return (ssize_t)done;
 }
 
+/* Nowhere, for the next read: where it stands is not to be trusted. */
+static void leave(struct log_cursor *c)
+{
+	segment_unref(c->segment);
+	c->segment = NULL;
+}
+
+/* Reads n bytes, less only before an error; after that, or an error, it stands nowhere. */
+static ssize_t read_here(struct log_cursor *c, int64_t position, void *buf, size_t n, struct err *e)
+{
+	ssize_t got = 0;
+	c->aim = n;
+	if (c->segment && c->position == position && segment_pin(c->segment, NULL) == 0) {
+		c->scan.fd = c->segment->fd; /* may have been closed and opened since */
+		if (c->scan.read_bytes < LARGE_READ_BYTES && n >= c->scan.read_bytes / 2)
+			c->scan.read_bytes *= 2;
+	} else {
+		leave(c);
+		got = seek(c, position, n, e);
+	}
+	if (got == 0)
+		got = copy(c, buf, n, e);
+	if (c->segment)
+		segment_unpin(c->segment);
+	if (got < (ssize_t)n)
+		leave(c);
+	return got;
+}
+
 ssize_t log_cursor_read(struct log_cursor *c, int64_t position, int64_t end_position, void *buf, size_t n, struct err *e)
 {
 	if (c->log->sequential)
@@ -433,29 +462,13 @@ ssize_t log_cursor_read(struct log_cursor *c, int64_t position, int64_t end_posi
 		return 0;
 	if (n > (uint64_t)(end_position - position))
 		n = (size_t)(end_position - position);
-	ssize_t got = 0;
-	c->aim = n;
-	if (c->segment && c->position == position) {
-		got = segment_pin(c->segment, e);
-		c->scan.fd = c->segment->fd; /* may have been closed and opened since */
-		if (got == 0 && c->scan.read_bytes < LARGE_READ_BYTES && n >= c->scan.read_bytes / 2)
-			c->scan.read_bytes *= 2;
-		if (got < 0) {
-			segment_unref(c->segment);
-			c->segment = NULL;
-		}
-	} else {
-		segment_unref(c->segment);
-		c->segment = NULL;
-		got = seek(c, position, n, e);
-	}
-	if (got == 0)
-		got = copy(c, buf, n, e);
-	if (c->segment)
-		segment_unpin(c->segment);
-	if (got < (ssize_t)n) { /* where it stands is not to be trusted */
-		segment_unref(c->segment);
-		c->segment = NULL;
+	struct err why = ERR_INIT;
+	ssize_t got = read_here(c, position, buf, n, &why);
+	for (int tries = 3; got == ERR_NOT_FOUND && tries; tries--) /* its segment was cut, or replaced: the log has another in its place */
+		got = read_here(c, position, buf, n, &why);
+	if (got < 0)
+		err_set(e, (int)got, "%s", why.text);
+	if (got < (ssize_t)n) {
 		if (got < 0 && position < c->log->start_position)
 			return err_set(e, ERR_OUT_OF_RANGE, "%s: position %" PRId64 " was deleted while it was read", c->log->name, position);
 	} else if (position + got == end_position && c->scan.cap > 4 * SMALL_READ_BYTES) {
@@ -558,6 +571,17 @@ static void entry_before(struct segment *s, const struct wanted *w, struct view_
 	}
 }
 
+/* Whether what failed may have done so because the log has another segment there by now. */
+static bool moved(struct log *l, const struct log_shape *shape, int rc)
+{
+	if (rc != ERR_NOT_FOUND)
+		return false;
+	pthread_mutex_lock(&l->list_lock);
+	bool other = l->shape != shape;
+	pthread_mutex_unlock(&l->list_lock);
+	return other;
+}
+
 static int find(struct log *l, const struct wanted *w, size_t index, struct log_shape *shape, int64_t *offset, int64_t *position, struct err *e)
 {
 	struct segment *s = shape->segment[index];
@@ -576,23 +600,30 @@ static int find(struct log *l, const struct wanted *w, size_t index, struct log_
 int log_position_of(struct log *l, int64_t offset, int64_t *position, struct err *e)
 {
 	struct wanted w = {.offset = offset, .position = -1};
-	struct log_shape *shape = log_shape_take(l);
-	int rc = 0;
-	*position = l->start_position;
-	if (l->sequential)
-		goto done;
-	if (offset >= l->view_offset) {
-		*position = l->view_position;
-		goto done;
+	int rc;
+	bool again;
+	if (l->sequential) {
+		*position = l->start_position;
+		return 0;
 	}
-	for (size_t i = 0; i < shape->segment_count && rc == 0; i++) {
-		int64_t found;
-		if (i + 1 < shape->segment_count && shape->segment[i + 1]->base_offset <= offset)
-			continue;
-		rc = find(l, &w, i, shape, &found, position, e);
-	}
-done:
-	log_shape_drop(l, shape);
+	do {
+		struct log_shape *shape = log_shape_take(l);
+		rc = 0;
+		*position = l->start_position;
+		if (offset >= l->view_offset) {
+			*position = l->view_position;
+			log_shape_drop(l, shape);
+			return 0;
+		}
+		for (size_t i = 0; i < shape->segment_count && rc == 0; i++) {
+			int64_t found;
+			if (i + 1 < shape->segment_count && shape->segment[i + 1]->base_offset <= offset)
+				continue;
+			rc = find(l, &w, i, shape, &found, position, e);
+		}
+		again = moved(l, shape, rc);
+		log_shape_drop(l, shape);
+	} while (again);
 	return rc < 0 ? rc : 0;
 }
 
@@ -601,10 +632,15 @@ int log_locate(struct log *l, int64_t position, int64_t *offset, int64_t *record
 	struct wanted w = {.offset = -1, .position = position};
 	if (l->sequential)
 		return err_set(e, ERR_OUT_OF_RANGE, "%s is compacted: it has no positions", l->name);
-	struct log_shape *shape = log_shape_take(l);
-	ssize_t i = log_segment_at_position(l, shape, position, e);
-	int rc = i < 0 ? (int)i : find(l, &w, (size_t)i, shape, offset, record_position, e);
-	log_shape_drop(l, shape);
+	int rc;
+	bool again;
+	do {
+		struct log_shape *shape = log_shape_take(l);
+		ssize_t i = log_segment_at_position(l, shape, position, e);
+		rc = i < 0 ? (int)i : find(l, &w, (size_t)i, shape, offset, record_position, e);
+		again = moved(l, shape, rc);
+		log_shape_drop(l, shape);
+	} while (again);
 	if (rc == 0 || (rc == 1 && *record_position > position)) /* its segment was deleted meanwhile: what is left begins behind it */
 		return err_set(e, ERR_OUT_OF_RANGE, "%s: nothing is at position %" PRId64, l->name, position);
 	return rc < 0 ? rc : 0;

@@ -196,7 +196,9 @@ int dir_meta_write(const char *dir, const struct dir_meta *m, struct err *e)
 {
 	char path[PATH_BYTES], text[256];
 	snprintf(path, sizeof path, "%s/meta.properties", dir);
-	int n = snprintf(text, sizeof text, "#\nversion=%d\nbroker.id=%" PRId32 "\ncluster.id=%s\n", m->version, m->broker_id, m->cluster_id);
+	int n = snprintf(text, sizeof text, "#\nversion=%d\nbroker.id=%" PRId32 "\n", m->version, m->broker_id);
+	if (*m->cluster_id)
+		n += snprintf(text + n, sizeof text - (size_t)n, "cluster.id=%s\n", m->cluster_id);
 	int sys = io_replace_file(path, text, (size_t)n, true);
 	return sys < 0 ? err_sys(e, sys, "cannot write %s", path) : 0;
 }

@@ -4,6 +4,9 @@
  *   .lock                        held by an fcntl(2) write lock (as Kafka does), so that two processes never share the directory. Its text is
  *                                for people and for who waits: "PID\nSTATE\nLABEL\n", state "serving" or "stopping"
  *   spoolfs.reserve             a little space held back, so that messages can be deleted on a full disk
+ *   spoolfs.data-id              of a cluster: what these log directories are known by there, for ever; in the first of them
+ *   spoolfs.intact               of a cluster: the boot of the kernel in which everything that was acknowledged was known to be in this directory
+ *   spoolfs.session              of a cluster: the session with ZooKeeper, for the process after this one; in the first of them
  *   meta.properties              Kafka's; written as version 0 where there is none; a foreign one stays as it is
  *   <topic>-<n>/                 a partition; with ".<32 hex digits>-delete" behind: one being deleted; anything else, Kafka's "-stray" and "-future" too, is left
  *                                alone
@@ -19,6 +22,10 @@
 
 #include "store/checkpoint.h"
 #include "store/err.h"
+
+#define DATA_ID_FILE "spoolfs.data-id"
+#define INTACT_FILE "spoolfs.intact"
+#define SESSION_FILE "spoolfs.session"
 
 struct dir_lock { int fd; };
 
@@ -42,7 +49,7 @@ int dir_lock_holder(const char *dir, struct dir_holder *holder, struct err *e);
 struct dir_meta {
 	int version;          /* 0 or 1 */
 	int32_t broker_id;    /* broker.id or node.id; -1 where there is none */
-	char cluster_id[64];
+	char cluster_id[64];  /* "": it belongs to none yet */
 };
 
 /* ERR_NOT_FOUND, ERR_CORRUPT, ERR_VERSION (above 1). */

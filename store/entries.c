@@ -209,6 +209,19 @@ int entries_append(struct entries *x, const void *entry, struct err *e)
 	return entries_append_many(x, entry, 1, e);
 }
 
+int entries_hide(struct entries *x, uint32_t count, struct err *e)
+{
+	uint32_t before = entries_count(x);
+	if (count >= before)
+		return 0;
+	atomic_store_explicit(&x->count, count, memory_order_release);
+	int sys = hide(x, end_of(x, count), end_of(x, before));
+	if (sys == 0)
+		return 0;
+	atomic_store_explicit(&x->count, before, memory_order_release);
+	return err_sys(e, sys, "cannot hide what is cut of %s", x->path);
+}
+
 int entries_truncate(struct entries *x, uint32_t count, struct err *e)
 {
 	uint32_t before = entries_count(x);

@@ -56,5 +56,7 @@ int entries_append(struct entries *x, const void *entry, struct err *e);
 int entries_append_many(struct entries *x, const void *entry, uint32_t n, struct err *e);
 /* Down to `count` entries; nothing to do where there are no more than that. */
 int entries_truncate(struct entries *x, uint32_t count, struct err *e);
+/* The same for one who only looks on while the file is cut through another `struct entries`: to be called before that is done. */
+int entries_hide(struct entries *x, uint32_t count, struct err *e);
 
 #endif

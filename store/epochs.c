@@ -21,6 +21,18 @@ void epochs_release(struct epochs *x)
 	epochs_init(x);
 }
 
+int epochs_copy(struct epochs *x, const struct epochs *from)
+{
+	epochs_init(x);
+	if (!from->count)
+		return 0;
+	if (!(x->list = malloc(from->count * sizeof *x->list)))
+		return ERR_NO_MEMORY;
+	memcpy(x->list, from->list, from->count * sizeof *x->list);
+	x->count = x->cap = from->count;
+	return 0;
+}
+
 static int push(struct epochs *x, int32_t epoch, int64_t start_offset)
 {
 	if (x->count == x->cap) {

@@ -22,6 +22,7 @@ struct epochs {
 
 void epochs_init(struct epochs *x);
 void epochs_release(struct epochs *x);
+int epochs_copy(struct epochs *x, const struct epochs *from); /* ERR_NO_MEMORY; then x is empty */
 
 /* ERR_NOT_FOUND (no file, or the empty one that Kafka makes before the first epoch), ERR_CORRUPT (rebuilt from the batches' own epochs): x is empty then. */
 int epochs_load(struct epochs *x, const char *path, struct err *e);

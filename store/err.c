@@ -149,6 +149,8 @@ const char *err_name(int code)
 		[-ERR_TXN_STATE] = "transaction state",
 		[-ERR_FENCED_EPOCH] = "fenced epoch",
 		[-ERR_UNKNOWN_EPOCH] = "unknown epoch",
+		[-ERR_NOT_ENOUGH_AFTER] = "not enough replicas after the append",
+		[-ERR_NOT_YET] = "not known yet",
 	};
 	if (code > 0 || code <= -(int)(sizeof names / sizeof *names) || !names[-code])
 		return "unknown";

@@ -34,7 +34,7 @@ enum err_code {
 	ERR_INTERRUPTED = -19, /* taken back before it had any effect */
 	ERR_STOPPING = -20,   /* the broker is on its way down */
 	ERR_NOT_LEADER = -21,
-	ERR_NOT_ENOUGH_REPLICAS = -22,
+	ERR_NOT_ENOUGH_REPLICAS = -22, /* nothing was written */
 	ERR_DELETED = -23,    /* the topic was deleted while it was open */
 	ERR_LIMIT = -24,      /* too many open files, mappings or threads */
 	ERR_SEQUENCE = -25,   /* a batch of an idempotent producer does not follow the one before it */
@@ -42,6 +42,8 @@ enum err_code {
 	ERR_TXN_STATE = -27,  /* a batch belongs to no open transaction where it should, or the other way round */
 	ERR_FENCED_EPOCH = -28,  /* the leader epoch that was named is over */
 	ERR_UNKNOWN_EPOCH = -29, /* it has not begun as far as is known here */
+	ERR_NOT_ENOUGH_AFTER = -30, /* it is in the log, but not on as many replicas as it should be: the outcome is unknown */
+	ERR_NOT_YET = -31,    /* not known yet: whoever was elected to lead has not heard from its followers */
 };
 
 struct err {

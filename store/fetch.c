@@ -40,9 +40,9 @@ static int below_start(const struct log *l, int64_t offset, const struct moment 
 }
 
 /* 1: its files are not open, and it may not wait. */
-static int pin(struct segment *g, bool wait, struct err *e)
+static int lend(struct segment *g, const struct log_fetch *f, struct err *e)
 {
-	return !wait && !g->open ? 1 : segment_pin(g, e);
+	return !f->wait && !g->open ? 1 : segment_lend(g, f->bound, e);
 }
 
 /* Where the batch that holds `offset`, or the first behind it, begins; UINT32_MAX: past this segment. */
@@ -58,11 +58,12 @@ static int find_begin(struct log *l, struct segment *g, int64_t offset, uint32_t
 	return rc < 0 ? rc : 0;
 }
 
-/* Where the batches that end below `bound`, at most the log's end, end in segment i. */
+/* Where the batches that end below `bound` end in segment i. */
 static int find_end(struct log *l, const struct log_shape *s, size_t i, int64_t bound, uint32_t *end, struct err *e)
 {
 	struct batch b;
 	struct segment *g = s->segment[i];
+	bool there = bound <= l->leo; /* else the log was cut since the bound was asked for: its place is yet to come */
 	uint32_t size = g->size_bytes; /* before it is searched: what comes meanwhile is not below bound */
 	if (i + 1 < s->segment_count && s->segment[i + 1]->base_offset <= bound) {
 		*end = size;
@@ -75,7 +76,8 @@ static int find_end(struct log *l, const struct log_shape *s, size_t i, int64_t 
 		return rc;
 	if (rc == 0)
 		*end = size;
-	places_note_bound(&l->places, bound, g->serial, *end);
+	if (there)
+		places_note_bound(&l->places, bound, g->serial, *end);
 	return 0;
 }
 
@@ -128,7 +130,7 @@ static int add_range(struct log *l, struct log_shape *s, size_t i, struct log_fe
 {
 	struct segment *g = s->segment[i];
 	uint32_t begin, end = 0;
-	int rc = pin(g, f->wait, e);
+	int rc = lend(g, f, e);
 	if (rc)
 		return rc;
 	rc = find_begin(l, g, f->offset, &begin, e);

@@ -2,8 +2,8 @@
  * fetch: from offsets and times to what lies in the segments: file ranges for those who send batches as they are, offsets by timestamp, records for those
  * who load a log into memory.
  *
- * A range's segment is referenced and pinned: its descriptor stays open and its bytes stay what they are until log_fetch_release, though retention or compaction may
- * have taken it out of the log meanwhile. A .log that sendfile reads is never cut below its log's end.
+ * A range's segment is referenced and pinned: its descriptor stays open and its bytes stay what they are until log_fetch_release, though retention, compaction or the cutting of
+ * the log's end may have taken it out of the log meanwhile. A .log is never cut in a range that somebody has (store/truncate.c): so sendfile sends whole batches.
  *
  * What is below `bound` is settled by the caller (high watermark, last stable offset, log end); everything here is bounded by it, not by what is in the
  * file at the moment, so it may run while the log is appended to.

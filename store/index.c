@@ -51,9 +51,15 @@ void offset_index_close(struct offset_index *x)
 	entries_close(&x->e);
 }
 
+uint32_t offset_index_room(const struct offset_index *x)
+{
+	size_t most = x->e.map_bytes / OFFSET_ENTRY_BYTES, n = entries_count(&x->e);
+	return most > n ? (uint32_t)(most - n) : 0;
+}
+
 bool offset_index_is_full(const struct offset_index *x)
 {
-	return ((size_t)entries_count(&x->e) + 1) * OFFSET_ENTRY_BYTES > x->e.map_bytes;
+	return offset_index_room(x) == 0;
 }
 
 int offset_index_append(struct offset_index *x, int64_t last_offset, uint32_t position, struct err *e)
@@ -113,6 +119,11 @@ int offset_index_truncate(struct offset_index *x, int64_t offset, struct err *e)
 	return entries_truncate(&x->e, offsets_upto(x, offset - 1), e);
 }
 
+int offset_index_hide(struct offset_index *x, int64_t offset, struct err *e)
+{
+	return entries_hide(&x->e, offsets_upto(x, offset - 1), e);
+}
+
 /* ---- times ---- */
 
 void time_index_entry(const struct time_index *x, uint32_t i, int64_t *timestamp_ms, int64_t *offset)
@@ -154,9 +165,15 @@ void time_index_close(struct time_index *x)
 }
 
 /* One entry is kept free: sealing a segment adds the last. */
+uint32_t time_index_room(const struct time_index *x)
+{
+	size_t most = x->e.map_bytes / TIME_ENTRY_BYTES, n = (size_t)entries_count(&x->e) + 1;
+	return most > n ? (uint32_t)(most - n) : 0;
+}
+
 bool time_index_is_full(const struct time_index *x)
 {
-	return ((size_t)entries_count(&x->e) + 2) * TIME_ENTRY_BYTES > x->e.map_bytes;
+	return time_index_room(x) == 0;
 }
 
 bool time_index_last(const struct time_index *x, int64_t *timestamp_ms, int64_t *offset)
@@ -195,7 +212,8 @@ bool time_index_find(const struct time_index *x, int64_t timestamp_ms, int64_t *
 	return lo > 0;
 }
 
-int time_index_truncate(struct time_index *x, int64_t offset, struct err *e)
+/* The number of entries before the first of those at the end that are at or past `offset`. */
+static uint32_t times_below(const struct time_index *x, int64_t offset)
 {
 	uint32_t n = entries_count(&x->e);
 	int64_t timestamp, at;
@@ -205,5 +223,15 @@ int time_index_truncate(struct time_index *x, int64_t offset, struct err *e)
 			break;
 		n--;
 	}
-	return entries_truncate(&x->e, n, e);
+	return n;
+}
+
+int time_index_truncate(struct time_index *x, int64_t offset, struct err *e)
+{
+	return entries_truncate(&x->e, times_below(x, offset), e);
+}
+
+int time_index_hide(struct time_index *x, int64_t offset, struct err *e)
+{
+	return entries_hide(&x->e, times_below(x, offset), e);
 }

@@ -26,6 +26,9 @@ void time_index_close(struct time_index *x);
 
 bool offset_index_is_full(const struct offset_index *x);
 bool time_index_is_full(const struct time_index *x);
+/* How many entries each still takes before it is full. */
+uint32_t offset_index_room(const struct offset_index *x);
+uint32_t time_index_room(const struct time_index *x);
 
 /* Offsets must rise; the caller sees to it. */
 int offset_index_append(struct offset_index *x, int64_t last_offset, uint32_t position, struct err *e);
@@ -45,5 +48,8 @@ void time_index_entry(const struct time_index *x, uint32_t i, int64_t *timestamp
 /* Cuts the entries whose offset is at or past `offset`. */
 int offset_index_truncate(struct offset_index *x, int64_t offset, struct err *e);
 int time_index_truncate(struct time_index *x, int64_t offset, struct err *e);
+/* As entries_hide. */
+int offset_index_hide(struct offset_index *x, int64_t offset, struct err *e);
+int time_index_hide(struct time_index *x, int64_t offset, struct err *e);
 
 #endif

@@ -63,6 +63,14 @@ int io_close(int fd)
 	return -errno;
 }
 
+int io_replace_fd(int fd, int by)
+{
+	int r = refused(IO_OPEN, NULL, fd, 0);
+	if (!r)
+		r = RETRIED(dup3(by, fd, O_CLOEXEC));
+	return r < 0 ? r : 0;
+}
+
 ssize_t io_pread(int fd, void *buf, size_t n, off_t at)
 {
 	int r = refused(IO_READ, NULL, fd, n);
@@ -335,12 +343,12 @@ static int fsync_parent(const char *path)
 	return io_fsync_dir(parent);
 }
 
-int io_replace_file(const char *path, const void *data, size_t n, bool durable)
+static int replace(const char *path, const void *data, size_t n, bool durable, mode_t mode)
 {
 	char tmp[PATH_MAX];
 	if (snprintf(tmp, sizeof tmp, "%s.tmp", path) >= (int)sizeof tmp)
 		return -ENAMETOOLONG;
-	int fd = io_open(tmp, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	int fd = io_open(tmp, O_WRONLY | O_CREAT | O_TRUNC, mode);
 	if (fd < 0)
 		return fd;
 	int r = io_pwrite(fd, data, n, 0);
@@ -356,6 +364,19 @@ int io_replace_file(const char *path, const void *data, size_t n, bool durable)
 		return r;
 	}
 	return durable ? fsync_parent(path) : 0;
+}
+
+int io_replace_file(const char *path, const void *data, size_t n, bool durable)
+{
+	return replace(path, data, n, durable, 0644);
+}
+
+int io_replace_secret(const char *path, const void *data, size_t n)
+{
+	char tmp[PATH_MAX];
+	if (snprintf(tmp, sizeof tmp, "%s.tmp", path) < (int)sizeof tmp)
+		io_unlink(tmp); /* one that was left there may be open to others */
+	return replace(path, data, n, true, 0600);
 }
 
 static int refuse_dir(void *arg, const char *name, unsigned char d_type)

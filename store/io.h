@@ -33,6 +33,7 @@ const char *io_call_name(enum io_call call); /* "open", "read", ... */
 
 int io_open(const char *path, int flags, mode_t mode);
 int io_close(int fd); /* -1 is fine; never retried on EINTR */
+int io_replace_fd(int fd, int by); /* fd is another descriptor of what `by` has open, at once for who reads through it; a call that is under way goes on with the old */
 
 /* Reads until n bytes or the end of file: returns the count. */
 ssize_t io_pread(int fd, void *buf, size_t n, off_t at);
@@ -65,6 +66,8 @@ int io_read_file(const char *path, size_t limit, char **text, size_t *n);
 
 /* Replaces the file atomically: writes path.tmp, fsyncs it if durable, renames over path, fsyncs the directory if durable. */
 int io_replace_file(const char *path, const void *data, size_t n, bool durable);
+/* The same, durably, of a file that only its owner may read. */
+int io_replace_secret(const char *path, const void *data, size_t n);
 
 /* Removes a directory of plain files and the files in it. No recursion, as a partition has no subdirectories: with one in it, it
  * is -EISDIR and nothing is removed. */

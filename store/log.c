@@ -57,7 +57,7 @@ void log_shape_drop(struct log *l, struct log_shape *s)
 
 /* A new shape from parts of the present one: its segments from index `first` on, then `more` (its reference is taken over); its aborted transactions that end at or
  * past min_abort, then `aborted`. NULL: no memory. */
-static struct log_shape *shape_make(const struct log_shape *old, size_t first, struct segment *more, int64_t min_abort, const struct aborted_txn *aborted)
+struct log_shape *log_shape_make(const struct log_shape *old, size_t first, struct segment *more, int64_t min_abort, const struct aborted_txn *aborted)
 {
 	struct log_shape *s = calloc(1, sizeof *s);
 	if (!s)
@@ -85,7 +85,25 @@ static struct log_shape *shape_make(const struct log_shape *old, size_t first, s
 	return s;
 }
 
-static void shape_swap(struct log *l, struct log_shape *s)
+struct log_shape *log_shape_head(const struct log_shape *old, size_t count, int64_t end)
+{
+	struct log_shape *s = log_shape_make(old, old->segment_count, NULL, INT64_MAX, NULL);
+	struct segment **segment = s ? realloc(s->segment, (count + 1) * sizeof *segment) : NULL;
+	if (!segment) {
+		log_shape_drop(NULL, s);
+		return NULL;
+	}
+	s->segment = segment;
+	for (; s->segment_count < count; s->segment_count++) {
+		segment_ref(old->segment[s->segment_count]);
+		segment[s->segment_count] = old->segment[s->segment_count];
+	}
+	for (; s->aborted_count < old->aborted_count && old->aborted[s->aborted_count].last_offset < end; s->aborted_count++)
+		s->aborted[s->aborted_count] = old->aborted[s->aborted_count];
+	return s;
+}
+
+void log_shape_swap(struct log *l, struct log_shape *s)
 {
 	pthread_mutex_lock(&l->list_lock);
 	struct log_shape *old = l->shape;
@@ -151,6 +169,7 @@ void log_free(struct log *l)
 	if (!l)
 		return;
 	log_shape_drop(l, l->shape);
+	log_forget_readers(l);
 	epochs_release(&l->epochs);
 	producers_free(l->producers);
 	wr_release(&l->scratch);
@@ -209,20 +228,18 @@ static size_t flush_from(const struct log_shape *s, int64_t from)
 	return i;
 }
 
-int log_flush(struct log *l, int64_t offset, struct err *e)
+/* Flushes what there is below `offset`; *end: how far everything is on disk then. */
+static int flush_segments(struct log *l, int64_t offset, int64_t *end, struct err *e)
 {
 	int rc = 0;
-	int64_t from = l->flushed_offset;
-	if (from >= offset)
-		return 0;
 	/* first the end, then the segments: all below that end is in one of them */
-	int64_t end = l->leo;
+	*end = l->leo;
 	struct log_shape *s = log_shape_take(l);
-	for (size_t i = flush_from(s, from); i < s->segment_count && rc == 0; i++) {
+	for (size_t i = flush_from(s, l->flushed_offset); i < s->segment_count && rc == 0; i++) {
 		struct segment *g = s->segment[i];
 		if (g->base_offset >= offset) { /* this one and those behind are not flushed */
-			if (g->base_offset < end)
-				end = g->base_offset;
+			if (g->base_offset < *end)
+				*end = g->base_offset;
 			break;
 		}
 		struct err why = ERR_INIT;
@@ -236,8 +253,33 @@ int log_flush(struct log *l, int64_t offset, struct err *e)
 			err_set(e, rc, "%s", why.text);
 	}
 	log_shape_drop(l, s);
-	while (rc == 0 && from < end && !atomic_compare_exchange_weak(&l->flushed_offset, &from, end))
-		;
+	return rc;
+}
+
+/* false: the log was cut meanwhile, so that `end` may be behind what there is now. */
+static bool note_flushed(struct log *l, int64_t end, uint32_t cuts)
+{
+	pthread_mutex_lock(&l->list_lock);
+	bool same = l->cuts == cuts;
+	if (end > l->flush_limit)
+		end = l->flush_limit;
+	if (same && l->flushed_offset < end)
+		l->flushed_offset = end;
+	pthread_mutex_unlock(&l->list_lock);
+	return same;
+}
+
+int log_flush(struct log *l, int64_t offset, struct err *e)
+{
+	int rc = 0;
+	int64_t end;
+	uint32_t cuts;
+	do {
+		if (l->flushed_offset >= offset)
+			return 0;
+		cuts = l->cuts; /* before the end: whoever cuts counts it behind that */
+		rc = flush_segments(l, offset, &end, e);
+	} while (rc == 0 && !note_flushed(l, end, cuts));
 	return rc;
 }
 
@@ -271,7 +313,7 @@ int log_roll(struct log *l, struct err *e)
 	rc = segment_create(l->dir, l->leo, first_position, l->limits.index_bytes, l->cache, &fresh, e);
 	if (rc < 0)
 		return rc;
-	struct log_shape *s = shape_make(l->shape, 0, fresh, 0, NULL);
+	struct log_shape *s = log_shape_make(l->shape, 0, fresh, 0, NULL);
 	if (!s) {
 		struct err ignored = ERR_INIT;
 		segment_mark_deleted(fresh, &ignored);
@@ -281,7 +323,7 @@ int log_roll(struct log *l, struct err *e)
 	if (old)
 		old->sealed = true;
 	fresh->interval_bytes = l->limits.interval_bytes;
-	shape_swap(l, s);
+	log_shape_swap(l, s);
 	l->since_index_bytes = 0;
 	l->since_view_bytes = INT32_MAX;
 	/* what was the active segment may lie below the log start: it stayed only because it was that */
@@ -311,8 +353,7 @@ static int64_t record_count(const struct record_set *set)
 	return records;
 }
 
-/* The active segment, pinned, able to take the set. */
-static int segment_for(struct log *l, const struct record_set *set, struct segment **out, struct err *e)
+int log_segment_for(struct log *l, uint64_t bytes, int64_t records, int64_t timestamp_ms, struct segment **out, struct err *e)
 {
 	struct segment *s = log_active(l);
 	int rc = 0;
@@ -328,7 +369,7 @@ static int segment_for(struct log *l, const struct record_set *set, struct segme
 		segment_unpin(s);
 		return rc;
 	}
-	if (must_roll(l, s, record_set_size(set), record_count(set), set->batch[0].max_timestamp_ms)) {
+	if (must_roll(l, s, bytes, records, timestamp_ms)) {
 		segment_unpin(s);
 		if ((rc = log_roll(l, e)) < 0)
 			return rc;
@@ -354,7 +395,7 @@ static int64_t stamp(struct record_set *set, int64_t offset, int32_t leader_epoc
 static int note_abort(struct log *l, struct segment *s, const struct aborted_txn *a, struct err *e)
 {
 	char path[PATH_MAX];
-	struct log_shape *shape = shape_make(l->shape, 0, NULL, 0, a);
+	struct log_shape *shape = log_shape_make(l->shape, 0, NULL, 0, a);
 	if (!shape)
 		return err_set(e, ERR_NO_MEMORY, "no memory for an aborted transaction");
 	segment_path(l->dir, s->base_offset, ".txnindex", path, sizeof path);
@@ -364,7 +405,7 @@ static int note_abort(struct log *l, struct segment *s, const struct aborted_txn
 		return rc;
 	}
 	s->needs_txn_sync = s->needs_dir_sync = true;
-	shape_swap(l, shape);
+	log_shape_swap(l, shape);
 	return 0;
 }
 
@@ -381,13 +422,13 @@ static int note_producer(struct log *l, struct segment *s, const uint8_t *bytes,
 }
 
 /* Indexes, timestamps, producers and, where it is visible at once, the view of one written set. `at`: its position in the .log. */
-static int note_set(struct log *l, struct segment *s, struct record_set *set, int64_t offset, uint32_t at, bool committed, struct err *e)
+static int note_set(struct log *l, struct segment *s, struct record_set *set, uint32_t at, bool committed, struct err *e)
 {
 	int rc = 0;
 	struct view_builder builder = {.view = s->view_ok && !l->sequential ? &s->view : NULL, .since_bytes = l->since_view_bytes};
 	for (uint32_t i = 0; i < set->batch_count && rc == 0; i++) {
 		const struct batch_meta *m = &set->batch[i];
-		int64_t last = offset + m->last_offset_delta;
+		int64_t offset = (int64_t)be64_get(record_set_bytes(set) + m->at), last = offset + m->last_offset_delta;
 		uint32_t position = at + m->at;
 		if (s->first_timestamp_ms < 0)
 			s->first_timestamp_ms = m->max_timestamp_ms;
@@ -406,10 +447,10 @@ static int note_set(struct log *l, struct segment *s, struct record_set *set, in
 			if (!l->sequential) {
 				view_builder_batch(&builder, offset, position, m->size_bytes, l->view_position, set->mark + m->first_mark, m->mark_count);
 				l->view_position += (int64_t)m->view_bytes;
+				atomic_store_explicit(&s->view_until, position + m->size_bytes, memory_order_relaxed);
 			}
 			l->view_offset = last + 1;
 		}
-		offset = last + 1;
 	}
 	l->since_view_bytes = builder.since_bytes;
 	view_builder_release(&builder);
@@ -482,11 +523,11 @@ static int undo_aborts(struct log *l, const struct segment *s, struct err *e)
 		return 0;
 	for (first = n; first > 0 && l->shape->aborted[first - 1].last_offset >= s->base_offset;)
 		first--;
-	struct log_shape *shape = shape_make(l->shape, 0, NULL, 0, NULL);
+	struct log_shape *shape = log_shape_make(l->shape, 0, NULL, 0, NULL);
 	if (!shape)
 		return err_set(e, ERR_NO_MEMORY, "no memory for aborted transactions");
 	shape->aborted_count = n;
-	shape_swap(l, shape);
+	log_shape_swap(l, shape);
 	segment_path(l->dir, s->base_offset, ".txnindex", path, sizeof path);
 	return txnindex_write(path, l->shape->aborted + first, n - first, e);
 }
@@ -515,23 +556,19 @@ static int undo_sets(struct undo *u, struct log *l, struct segment *s, int why, 
 	return why;
 }
 
-/* Writes sets [0, n) into the pinned segment with one call. */
-static int write_sets(struct log *l, struct segment *s, struct record_set *const *sets, size_t n, int32_t leader_epoch, bool committed, int64_t *base_offset, struct err *e)
+int log_write_sets(struct log *l, struct segment *s, struct record_set *const *sets, size_t n, int64_t end, bool committed, struct err *e)
 {
 	struct iovec iov[GATHER_SETS];
 	struct undo undo;
 	uint32_t at = s->size_bytes, bytes = 0;
-	int64_t offset = l->leo;
 	for (size_t i = 0; i < n; i++) {
-		base_offset[i] = offset;
-		offset = stamp(sets[i], offset, leader_epoch);
 		iov[i] = (struct iovec){record_set_bytes(sets[i]), record_set_size(sets[i])};
 		bytes += (uint32_t)record_set_size(sets[i]);
 	}
 	int rc = undo_prepare(&undo, l, s, sets, n, e);
 	if (rc == 0 && (rc = segment_append(s, iov, (int)n, bytes, e)) == 0) {
 		for (size_t i = 0; i < n && rc == 0; i++) {
-			rc = note_set(l, s, sets[i], base_offset[i], at, committed, e);
+			rc = note_set(l, s, sets[i], at, committed, e);
 			at += (uint32_t)record_set_size(sets[i]);
 		}
 		if (rc < 0)
@@ -544,18 +581,27 @@ static int write_sets(struct log *l, struct segment *s, struct record_set *const
 		l->changed = true;
 		l->bytes += bytes;
 		l->written_bytes += bytes;
-		places_note_append(&l->places, offset, s->serial, at);
-		atomic_store_explicit(&l->leo, offset, memory_order_release);
-		if (producers_map_end(l->producers) < offset)
-			producers_set_map_end(l->producers, offset);
+		places_note_append(&l->places, end, s->serial, at);
+		atomic_store_explicit(&l->leo, end, memory_order_release);
+		if (producers_map_end(l->producers) < end)
+			producers_set_map_end(l->producers, end);
 	}
 	return rc;
+}
+
+static int stamp_and_write(struct log *l, struct segment *s, struct record_set *const *sets, size_t n, int32_t leader_epoch, bool committed, int64_t *base_offset, struct err *e)
+{
+	int64_t offset = l->leo;
+	for (size_t i = 0; i < n; i++) {
+		base_offset[i] = offset;
+		offset = stamp(sets[i], offset, leader_epoch);
+	}
+	return log_write_sets(l, s, sets, n, offset, committed, e);
 }
 
 /* A new leader epoch is on disk before its first batch (KIP-101). */
 static int note_epoch(struct log *l, int32_t leader_epoch, struct err *e)
 {
-	char path[PATH_MAX];
 	if (epochs_last(&l->epochs) == leader_epoch)
 		return 0;
 	pthread_mutex_lock(&l->list_lock);
@@ -563,8 +609,7 @@ static int note_epoch(struct log *l, int32_t leader_epoch, struct err *e)
 	pthread_mutex_unlock(&l->list_lock);
 	if (rc <= 0)
 		return rc < 0 ? err_set(e, rc, "no memory for a leader epoch") : 0;
-	snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", l->dir);
-	rc = epochs_write(&l->epochs, path, e);
+	rc = log_write_epochs(l, &l->epochs, e);
 	if (rc < 0) { /* the next append tries again */
 		pthread_mutex_lock(&l->list_lock);
 		epochs_truncate_end(&l->epochs, l->leo);
@@ -581,7 +626,7 @@ int log_append(struct log *l, struct record_set *const *sets, size_t n, int32_t 
 		struct segment *s = NULL;
 		size_t i = *done_sets, group = 1;
 		uint64_t bytes = record_set_size(sets[i]);
-		if ((rc = segment_for(l, sets[i], &s, e)) < 0)
+		if ((rc = log_segment_for(l, bytes, record_count(sets[i]), sets[i]->batch[0].max_timestamp_ms, &s, e)) < 0)
 			break;
 		int64_t records_room = INT32_MAX - (l->leo - s->base_offset) - record_count(sets[i]);
 		for (; i + group < n && group < GATHER_SETS; group++) {
@@ -594,7 +639,7 @@ int log_append(struct log *l, struct record_set *const *sets, size_t n, int32_t 
 		if (s->size_bytes + bytes > INT32_MAX)
 			rc = err_set(e, ERR_TOO_LARGE, "%" PRIu64 " bytes do not fit into one segment", bytes);
 		else
-			rc = write_sets(l, s, sets + i, group, leader_epoch, committed, base_offset + i, e);
+			rc = stamp_and_write(l, s, sets + i, group, leader_epoch, committed, base_offset + i, e);
 		if (rc == 0)
 			*done_sets += group;
 		segment_unpin(s);
@@ -608,7 +653,8 @@ int log_append(struct log *l, struct record_set *const *sets, size_t n, int32_t 
 static int drop_segments(struct log *l, size_t drop, bool rename, struct err *e)
 {
 	int rc = 0;
-	struct log_shape *s = shape_make(l->shape, drop, NULL, l->start_offset, NULL);
+	/* a transaction that ended below the start, but in what stays, still decides positions there */
+	struct log_shape *s = log_shape_make(l->shape, drop, NULL, l->shape->segment[drop]->base_offset, NULL);
 	if (!s)
 		return err_set(e, ERR_NO_MEMORY, "no memory to drop segments");
 	for (size_t i = 0; i < drop; i++) {
@@ -625,7 +671,7 @@ static int drop_segments(struct log *l, size_t drop, bool rename, struct err *e)
 		if (g->base_offset != l->snapshot_offset)
 			io_unlink(path);
 	}
-	shape_swap(l, s);
+	log_shape_swap(l, s);
 	return rc;
 }
 
@@ -652,9 +698,7 @@ int log_set_start(struct log *l, int64_t offset, int64_t position, struct err *e
 	int cut = epochs_truncate_start(&l->epochs, offset);
 	pthread_mutex_unlock(&l->list_lock);
 	if (cut == 1) {
-		char path[PATH_MAX];
-		snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", l->dir);
-		int wrote = epochs_write(&l->epochs, path, rc == 0 ? e : NULL);
+		int wrote = log_write_epochs(l, &l->epochs, rc == 0 ? e : NULL);
 		rc = rc == 0 ? wrote : rc;
 	}
 	return rc;
@@ -711,7 +755,7 @@ int log_replace_segments(struct log *l, struct segment *const *old, size_t count
 	s->aborted_count = k;
 	if (fresh)
 		l->bytes += fresh->size_bytes;
-	shape_swap(l, s);
+	log_shape_swap(l, s);
 	return 0;
 }
 

@@ -7,7 +7,8 @@
  *
  * A log that is compacted is `sequential`: its records have no positions, its segments no .view; sequence.c reads it in order of offsets. In it offsets may be missing anywhere.
  *
- * What is in which file: log.c append, roll, flush, log start, close; log_recall.c what a snapshot has not kept; log_open.c open; recover.c after an unclean stop; project.c advances and rebuilds the view;
+ * What is in which file: log.c append, roll, flush, log start, close; follow.c append what a leader sent; truncate.c cut the end, begin anew; log_recall.c what a snapshot has not kept;
+ * log_replay.c what it has, and the batches since; log_open.c open; recover.c after an unclean stop; project.c advances and rebuilds the view;
  * cursor.c reads it; fetch.c finds what is sent as it is, offsets by time, and records; retention.c decides what is too old; clean.c compacts it;
  * log_mode.c makes it sequential, or gives it positions again.
  *
@@ -65,6 +66,9 @@ struct log {
 	_Atomic int64_t flushed_offset; /* everything below is on disk: the recovery point */
 	_Atomic int64_t written_bytes; /* since it was opened; never less */
 	struct places places;          /* where the last appends lie */
+	_Atomic uint32_t cuts;         /* how often its end was cut; under list_lock, counted when the LEO is lower already */
+	int64_t flush_limit;           /* flushed_offset does not pass it; under list_lock */
+	bool gaps;                     /* offsets may be missing: it is, or was, compacted */
 	_Atomic bool sequential;       /* compacted: view_position stays at start_position, which is where positions begin if it gets them again. The appender's to change */
 
 	/* the appender's */
@@ -80,6 +84,8 @@ struct log {
 	bool changed;                  /* since it was opened */
 	bool recovered;                /* was opened without a trusted row: single nodes bump the leader epoch then */
 	struct wr scratch;             /* for decompressing while projecting */
+	struct segment **left;         /* owned array, with references: those that were cut while somebody had them pinned */
+	size_t left_count;
 };
 
 struct consent;
@@ -101,6 +107,7 @@ struct log_open {
 	struct consent *accepted;      /* borrowed; what may be lost (consent.h), and then what was */
 	bool keep;                     /* segments below the log start stay where they are */
 	bool read_only;                /* it may not be written: files are opened for reading alone */
+	const int64_t *visible_limit;  /* recovered, the log is projected up to here at most; NULL: as far as it goes */
 };
 
 /* Opens, and recovers where there is no trusted row. ERR_OFFLINE, with a sentence for people, where the log must not be used as it is
@@ -123,6 +130,41 @@ int log_append(struct log *l, struct record_set *const *sets, size_t n, int32_t 
 
 /* Begins a new segment if the active one is not empty. */
 int log_roll(struct log *l, struct err *e);
+
+/* ---- following: appender ---- */
+
+/* Appends what a leader sent, as it is: whole v2 batches with their offsets and epochs. A last one that is cut off is left out (a Fetch may end so), and so is all behind a length that
+ * goes past the end. *appended_end: the LEO, afterwards. All or nothing: lengths, CRCs, codecs, counts, order and epochs of all are checked before anything is written.
+ *   ERR_CORRUPT        bytes that are no batch, a CRC that does not match, offsets or epochs that go back within them, an offset that is missing where the log may have no gaps
+ *   ERR_UNSUPPORTED    batches from before Kafka 0.11
+ *   ERR_OUT_OF_RANGE   the first one does not begin where the log ends: before it, or (in a log that may have no gaps) behind it. To be cut, or fetched from elsewhere
+ *   ERR_NO_SPACE, ERR_NO_MEMORY, ERR_LIMIT: nothing has changed. ERR_IO: nobody may append any more
+ * An epoch is on disk before its first batch. Nothing becomes visible: that is log_project's, up to the high watermark and the last stable offset. */
+int log_append_exact(struct log *l, const void *bytes, size_t n, int64_t *appended_end, struct err *e);
+
+/* The two below write over what may be on disk below the recovery point, and recovery takes a log that ends below that for damaged. So the caller, in this order: holds it with
+ * log_hold_flushed (at the same offset, for log_restart at the least of that and the log start as it was); has a recovery-point checkpoint written, where the last one said more; then makes
+ * the call, which lifts the hold when it has succeeded. Many logs can be held before one checkpoint. What else is noted above the cut is the caller's to lower as well: the high
+ * watermark, the visible end, the cleaner's checkpoint. */
+
+/* From now on flushed_offset, whatever is flushed, is at most where a log_truncate at `offset` would end; below the log start, `offset` itself. INT64_MAX: no more. ERR_IO, ERR_CORRUPT:
+ * that cannot be found out; nothing has changed. */
+int log_hold_flushed(struct log *l, int64_t offset, struct err *e);
+
+/* Cuts the end: every batch whose last offset is at or past `offset` goes. The LEO is where the last batch that stays ends, so at most `offset`; below it where a batch has it in its
+ * middle, or where compaction has taken what was before: what is fetched from there on makes that good. Where nothing stays, the log begins anew at its start. What is visible, and its
+ * position, goes back with it, and to the beginning of a transaction whose end is cut; whether that may be is the caller's to know. On disk when it returns (truncate.c).
+ *   ERR_OUT_OF_RANGE   `offset` is below the log start: log_restart is what is wanted
+ *   ERR_BUSY           a cleaner is about to put segments in their places: once more, in a moment
+ *   ERR_IO             it is cut in part; nobody may go on with the log until it was opened again. The same call cuts the rest then
+ *   others             nothing has changed */
+int log_truncate(struct log *l, int64_t offset, struct err *e);
+
+/* Drops everything and begins empty at (offset, position), which the caller has made durable as the log's start: for a follower whose leader starts behind its end. Where it is
+ * to begin below its present start, log_truncate at that start comes first, before the pair is durable: no log may be found that has less than its pair says. Errors as above. */
+int log_restart(struct log *l, int64_t offset, int64_t position, struct err *e);
+
+/* ---- more of the appender's ---- */
 
 /* The last stable offset as far as the log knows: the first offset of an open transaction, else the LEO. */
 int64_t log_last_stable(const struct log *l);
@@ -153,7 +195,7 @@ void log_describe(struct log *l, struct partition_row *row);
 
 /* ---- any thread ---- */
 
-/* Everything below `offset` is on disk when it returns; notes it as flushed. */
+/* Everything below `offset` is on disk when it returns, as far as the log still has it; notes it as flushed. */
 int log_flush(struct log *l, int64_t offset, struct err *e);
 
 /* The segment that holds `offset` (or the last one before it), referenced. */

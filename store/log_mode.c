@@ -23,30 +23,13 @@ int log_remove_views(struct log *l, struct err *e)
 	return 0;
 }
 
-/* The same files as another segment, of which nothing is open: who reads through the old one keeps it, view and all. */
-static struct segment *again(const struct log *l, const struct segment *old)
-{
-	struct segment *s = segment_new(l->dir, old->base_offset, old->size_bytes, old->sealed, l->limits.index_bytes, l->cache);
-	if (!s)
-		return NULL;
-	s->interval_bytes = old->interval_bytes;
-	s->max_timestamp_ms = (int64_t)old->max_timestamp_ms;
-	s->max_timestamp_offset = (int64_t)old->max_timestamp_offset;
-	s->first_timestamp_ms = old->first_timestamp_ms;
-	s->times_learned = old->times_learned;
-	s->needs_dir_sync = (bool)old->needs_dir_sync;
-	s->needs_index_sync = (bool)old->needs_index_sync;
-	s->needs_txn_sync = (bool)old->needs_txn_sync;
-	return s;
-}
-
 /* All segments anew, so that no reader's .view is changed under it. */
 static int renew_segments(struct log *l, struct err *e)
 {
 	struct log_shape *shape = log_shape_take(l);
-	int rc = 0;
+	int rc = log_left_room(l, shape->segment_count + 1) ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for segments");
 	for (size_t i = 0; i < shape->segment_count && rc == 0; i++) {
-		struct segment *old = shape->segment[i], *fresh = again(l, old);
+		struct segment *old = shape->segment[i], *fresh = segment_again(old, old->sealed, l->limits.index_bytes);
 		struct aborted_txn *aborted = NULL;
 		size_t first = 0, end;
 		int64_t next = i + 1 < shape->segment_count ? shape->segment[i + 1]->base_offset : INT64_MAX;
@@ -61,8 +44,8 @@ static int renew_segments(struct log *l, struct err *e)
 			segment_unref(fresh);
 			break;
 		}
-		segment_retire(old);
-		old->sealed = true; /* it writes nothing any more, also when it is closed */
+		segment_shut(old, UINT32_MAX, INT64_MAX, NULL);
+		log_note_left(l, old);
 	}
 	log_shape_drop(l, shape);
 	return rc;
@@ -97,7 +80,7 @@ int log_set_sequential(struct log *l, bool sequential, struct err *e)
 	if (!sequential)
 		return give_positions(l, e);
 	pthread_mutex_lock(&l->view_lock); /* nobody makes one behind our back */
-	l->sequential = true;
+	l->sequential = l->gaps = true;
 	l->view_position = (int64_t)l->start_position;
 	if (log_remove_views(l, &why) < 0)
 		diag_notice("%s: %s", l->name, why.text);

@@ -178,34 +178,9 @@ static int load_segments(struct log *l, struct found *f, bool read_only, struct 
 	return rc;
 }
 
-/* The newest snapshot that loads and is not past `limit`; without one the state is empty, as of the log's first segment. */
 static int load_producers(struct log *l, struct found *f, int64_t limit, struct err *e)
 {
-	l->snapshot_offset = -1;
-	for (;;) {
-		int64_t best = -1;
-		size_t at = 0;
-		for (size_t i = 0; i < f->snapshots; i++)
-			if (f->snapshot[i] > best && f->snapshot[i] <= limit)
-				best = f->snapshot[at = i];
-		if (best < 0)
-			break;
-		char path[PATH_MAX];
-		struct err why = ERR_INIT;
-		segment_path(l->dir, best, ".snapshot", path, sizeof path);
-		int rc = producers_load(l->producers, path, best, &why);
-		if (rc == 0) {
-			l->snapshot_offset = best;
-			return 0;
-		}
-		if (rc != ERR_CORRUPT && rc != ERR_NOT_FOUND)
-			return err_set(e, rc, "%s", why.text);
-		diag_warning("%s; an older one, or the log itself, is read instead", why.text);
-		f->snapshot[at] = -1;
-	}
-	producers_clear(l->producers);
-	producers_set_map_end(l->producers, l->shape->segment_count ? l->shape->segment[0]->base_offset : 0);
-	return 0;
+	return log_load_snapshot(l, l->producers, f->snapshot, f->snapshots, limit, &l->snapshot_offset, e);
 }
 
 /* Whether the directory still is what the row says. */
@@ -299,6 +274,8 @@ static struct log *new_log(const struct log_open *o)
 	l->pool = o->pool;
 	l->limits = o->limits;
 	l->sequential = o->sequential;
+	l->gaps = o->gaps || o->foreign || o->compacted || o->sequential;
+	l->flush_limit = INT64_MAX;
 	l->dir = strdup(o->dir);
 	l->name = strdup(o->name);
 	l->producers = producers_new();
@@ -373,8 +350,10 @@ int log_open(struct log **out, const struct log_open *o, struct err *e)
 	}
 	if (rc == 0 && !o->foreign && !o->keep)
 		rc = remove_empties(l, &f, e);
-	if (rc == 0)
+	if (rc == 0) {
+		epochs_truncate_end(&l->epochs, l->leo); /* whose first batch was not written; Kafka forgets them at a start, too */
 		note_end(l);
+	}
 	free(f.list);
 	free(f.empty);
 	free(f.snapshot);

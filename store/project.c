@@ -174,6 +174,7 @@ int log_project(struct log *l, int64_t offset, struct err *e)
 		l->view_offset = w.offset;
 		l->view_position = w.position;
 		l->since_view_bytes = last ? w.builder.since_bytes : INT32_MAX;
+		s->view_until = w.at;
 		if (rc == 0 && !last && shape->segment[i + 1]->base_offset <= offset && l->view_offset < shape->segment[i + 1]->base_offset)
 			l->view_offset = shape->segment[i + 1]->base_offset; /* offsets between the two were compacted away */
 		view_builder_release(&w.builder);
@@ -275,6 +276,7 @@ static int rebuild(struct log *l, struct log_shape *shape, struct segment *s, in
 	}
 	if (rc < 0)
 		err_set(e, rc, "%s", why.text);
+	s->view_until = w.at;
 	view_builder_release(&w.builder);
 	wr_release(&scratch);
 	return rc;

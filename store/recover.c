@@ -470,31 +470,16 @@ static bool skip_hole(const struct part *p, struct scan *scan)
 	return false;
 }
 
-/* Takes the batches of one segment from `from` on into account. */
-static int replay_batches(struct recovery *r, size_t i, int64_t from, struct err *e)
+struct replaying { struct log_shape *shape; const struct part *part; };
+
+static bool skip_known_hole(void *arg, struct scan *scan)
 {
-	struct log *l = r->l;
-	struct segment *s = l->shape->segment[i];
-	struct scan scan;
-	struct batch b;
-	const uint8_t *bytes;
-	uint32_t position;
-	struct aborted_txn aborted;
-	int rc = segment_pin(s, e);
-	if (rc < 0)
-		return rc;
-	scan_init(&scan, s->fd, 0, s->size_bytes, 0);
-	while (skip_hole(part_of(r, i), &scan) || (rc = scan_next(&scan, &b, &bytes, &position, e)) == 1) {
-		if (rc == 0 || batch_last_offset(&b) < from)
-			continue;
-		rc = producers_update(l->producers, &b, bytes, &aborted, e);
-		if (rc < 0 || (rc == 1 && (rc = add_aborted(l->shape, &aborted, e)) < 0))
-			break;
-		rc = 0;
-	}
-	scan_release(&scan);
-	segment_unpin(s);
-	return rc;
+	return skip_hole(((struct replaying *)arg)->part, scan);
+}
+
+static int note_aborted(void *arg, const struct aborted_txn *a, struct err *e)
+{
+	return add_aborted(((struct replaying *)arg)->shape, a, e);
 }
 
 /* The .txnindex of a segment becomes what the replay found; entry `first` of the shape's is its first. */
@@ -514,66 +499,15 @@ static int write_txnindex(struct log *l, struct segment *s, size_t first, struct
 
 static int replay_segment(struct recovery *r, size_t i, int64_t from, struct err *e)
 {
-	struct segment *s = r->l->shape->segment[i];
-	int rc = replay_batches(r, i, from, e);
-	size_t first = r->l->shape->aborted_count;
-	while (first > 0 && r->l->shape->aborted[first - 1].last_offset >= s->base_offset)
+	struct log *l = r->l;
+	struct segment *s = l->shape->segment[i];
+	struct replaying x = {l->shape, part_of(r, i)};
+	const struct log_replay replay = {l->producers, from, INT64_MAX, skip_known_hole, note_aborted, &x};
+	int rc = log_replay_segment(&replay, s, e);
+	size_t first = l->shape->aborted_count;
+	while (first > 0 && l->shape->aborted[first - 1].last_offset >= s->base_offset)
 		first--;
-	return rc < 0 ? rc : write_txnindex(r->l, s, first, e);
-}
-
-struct stale { struct recovery *r; int64_t *producer_id; size_t count, cap; int rc; struct err err; };
-
-/* Whether the batch that began the transaction is in the log. */
-static int find_first_batch(struct log *l, const struct open_txn *t, bool *there, struct err *e)
-{
-	struct segment *s = log_segment_of(l->shape, t->first_offset);
-	struct batch b;
-	uint32_t position;
-	*there = false;
-	int rc = s ? segment_pin(s, e) : 0;
-	if (s && rc == 0) {
-		rc = segment_find_offset(s, t->first_offset, &b, &position, e);
-		*there = rc == 1 && b.base_offset <= t->first_offset && b.producer_id == t->producer_id && batch_is_transactional(&b);
-		segment_unpin(s);
-	}
-	segment_unref(s);
-	return rc < 0 ? rc : 0;
-}
-
-static void look_at_txn(void *arg, const struct open_txn *t)
-{
-	struct stale *x = arg;
-	struct log *l = x->r->l;
-	bool there = true;
-	if (x->rc == 0 && t->first_offset >= l->start_offset)
-		x->rc = find_first_batch(l, t, &there, &x->err);
-	if (x->rc < 0 || there)
-		return;
-	if (x->count == x->cap) {
-		size_t cap = x->cap ? 2 * x->cap : 8;
-		int64_t *more = realloc(x->producer_id, cap * sizeof *more);
-		if (!more) {
-			x->rc = err_set(&x->err, ERR_NO_MEMORY, "no memory for open transactions");
-			return;
-		}
-		x->producer_id = more;
-		x->cap = cap;
-	}
-	x->producer_id[x->count++] = t->producer_id;
-}
-
-/* The cleaner takes nothing of a transaction that is undecided, and a marker only after the batches. So a transaction of the snapshot whose first batch is gone was decided, though
- * its marker may be gone as well. */
-static int end_cleaned_txns(struct recovery *r, struct err *e)
-{
-	struct stale x = {.r = r};
-	if (r->o->gaps || r->o->foreign || r->o->compacted)
-		producers_open_txns(r->l->producers, look_at_txn, &x);
-	for (size_t i = 0; i < x.count && x.rc == 0; i++)
-		producers_end_txn(r->l->producers, x.producer_id[i]);
-	free(x.producer_id);
-	return x.rc < 0 ? err_set(e, x.rc, "%s", x.err.text) : 0;
+	return rc < 0 ? rc : write_txnindex(l, s, first, e);
 }
 
 /* From the snapshot on, unless no producer was seen since. Markers that ended from there on are found again. */
@@ -583,7 +517,7 @@ static int replay_producers(struct recovery *r, struct err *e)
 	struct log_shape *s = l->shape;
 	int64_t from = producers_map_end(l->producers);
 	bool seen = from < r->scanned_from;
-	int rc = end_cleaned_txns(r, e);
+	int rc = log_end_cleaned_txns(l, l->producers, e);
 	for (size_t i = 0; i < r->count; i++)
 		seen |= r->part[i].producers;
 	seen |= s->aborted_count && s->aborted[s->aborted_count - 1].last_offset >= r->scanned_from;
@@ -647,12 +581,34 @@ static void forget_views(struct recovery *r)
 	}
 }
 
+/* Where the view ends: no further than the caller wants it, nor in the middle of a batch. */
+static int bound_view(struct recovery *r, struct err *e)
+{
+	struct log *l = r->l;
+	struct batch b;
+	uint32_t at;
+	l->view_offset = log_last_stable(l);
+	int64_t limit = r->o->visible_limit ? *r->o->visible_limit : INT64_MAX;
+	struct segment *s = limit >= l->view_offset ? NULL : log_segment_of(l->shape, limit);
+	if (!s)
+		return 0;
+	int rc = segment_pin(s, e);
+	if (rc == 0) {
+		rc = segment_find_offset(s, limit, &b, &at, e);
+		l->view_offset = rc == 1 && b.base_offset < limit ? b.base_offset : limit;
+		segment_unpin(s);
+	}
+	segment_unref(s);
+	return rc < 0 ? rc : 0;
+}
+
 static int restore_views(struct recovery *r, struct err *e)
 {
 	struct log *l = r->l;
 	bool plain = true;
-	int rc = 0;
-	l->view_offset = log_last_stable(l);
+	int rc = bound_view(r, e);
+	if (rc < 0)
+		return rc;
 	if (l->view_offset < l->start_offset) /* a transaction that was open when messages were deleted */
 		l->view_offset = l->start_offset;
 	if (l->sequential || r->o->compacted) { /* a power cut may have brought back one of a segment that is another now */
@@ -697,7 +653,7 @@ static int scan_parts(struct recovery *r, struct err *e)
 	if (!r->part)
 		return err_set(e, ERR_NO_MEMORY, "no memory to recover %s", l->name);
 	for (size_t i = 0; i < r->count; i++)
-		r->part[i] = (struct part){.segment = l->shape->segment[r->first + i], .first_position = POSITION_UNKNOWN, .recovery_point = r->o->recovery_point, .gaps = r->o->gaps || r->o->foreign || r->o->compacted,
+		r->part[i] = (struct part){.segment = l->shape->segment[r->first + i], .first_position = POSITION_UNKNOWN, .recovery_point = r->o->recovery_point, .gaps = l->gaps,
 					   .interval_bytes = l->limits.interval_bytes};
 	pool_for_each(l->pool, r->count, scan_one, r);
 	return 0;

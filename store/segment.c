@@ -103,13 +103,14 @@ static void close_files(struct segment *s)
 static void try_close(struct segment *s)
 {
 	pthread_mutex_lock(&s->lock);
-	if (s->open) {
+	if (s->open || s->shut) {
 		s->open = false;
 		if (s->pins == 0) {
 			close_files(s);
 			cache_remove(s->cache, s);
+			s->shut = false;
 		} else {
-			s->open = true;
+			s->open = !s->shut;
 		}
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -165,8 +166,25 @@ struct segment *segment_new(const char *dir, int64_t base_offset, uint32_t size_
 	s->cache = cache;
 	s->first_position = POSITION_UNKNOWN;
 	s->max_timestamp_ms = s->max_timestamp_offset = s->first_timestamp_ms = -1;
+	s->view_until = UINT32_MAX;
 	s->fd = -1;
 	pthread_mutex_init(&s->lock, NULL);
+	return s;
+}
+
+struct segment *segment_again(const struct segment *old, bool sealed, uint32_t index_max_bytes)
+{
+	struct segment *s = segment_new(old->dir, old->base_offset, old->size_bytes, sealed, index_max_bytes, old->cache);
+	if (!s)
+		return NULL;
+	s->interval_bytes = old->interval_bytes;
+	s->max_timestamp_ms = (int64_t)old->max_timestamp_ms;
+	s->max_timestamp_offset = (int64_t)old->max_timestamp_offset;
+	s->first_timestamp_ms = old->first_timestamp_ms;
+	s->times_learned = old->times_learned;
+	s->needs_dir_sync = (bool)old->needs_dir_sync;
+	s->needs_index_sync = (bool)old->needs_index_sync;
+	s->needs_txn_sync = (bool)old->needs_txn_sync;
 	return s;
 }
 
@@ -180,7 +198,7 @@ void segment_unref(struct segment *s)
 	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
 	cache_remove(s->cache, s);
-	if (s->open)
+	if (s->open || s->shut)
 		close_files(s);
 	pthread_mutex_destroy(&s->lock);
 	free(s->verified);
@@ -254,13 +272,16 @@ static bool view_is_complete(struct segment *s)
 	struct view_entry last = {0};
 	struct batch b;
 	uint8_t header[BATCH_HEADER_BYTES];
+	uint32_t until = s->size_bytes;
+	if (!s->sealed && s->view_until < until)
+		until = s->view_until;
 	if (view_last(&s->view, &last) < 0 || last.batch_position > s->size_bytes)
 		return false;
-	if (s->size_bytes - last.batch_position <= VIEW_STEP_BYTES)
+	if (last.batch_position >= until || until - last.batch_position <= VIEW_STEP_BYTES)
 		return true;
 	return io_pread(s->fd, header, sizeof header, last.batch_position) == sizeof header &&
 	       batch_decode(&b, header, sizeof header, s->size_bytes - last.batch_position, NULL) == 0 &&
-	       (last.batch_position + b.size_bytes == s->size_bytes);
+	       (last.batch_position + b.size_bytes >= until);
 }
 
 static void open_view(struct segment *s)
@@ -398,6 +419,15 @@ void segment_unpin(struct segment *s)
 	atomic_fetch_sub(&s->pins, 1);
 }
 
+/* Noted before the pin: who shuts the segment then either sees it, or the pin fails. */
+int segment_lend(struct segment *s, int64_t to, struct err *e)
+{
+	int64_t before = s->lent_to;
+	while (before < to && !atomic_compare_exchange_weak(&s->lent_to, &before, to))
+		;
+	return segment_pin(s, e);
+}
+
 /* ---- writing ---- */
 
 int segment_append(struct segment *s, struct iovec *iov, int count, uint32_t bytes, struct err *e)
@@ -436,20 +466,26 @@ void segment_close_times(struct segment *s)
 		entry_failed(s, &why);
 }
 
-int segment_truncate(struct segment *s, uint32_t position, int64_t offset, struct err *e)
+int segment_truncate_indexes(struct segment *s, uint32_t view_position, int64_t offset, struct err *e)
 {
 	int rc = offset_index_truncate(&s->index, offset, e);
 	if (rc == 0)
 		rc = time_index_truncate(&s->times, offset, e);
 	if (rc == 0 && s->view_ok)
-		rc = view_truncate(&s->view, position, e);
+		rc = view_truncate(&s->view, view_position, e);
+	return rc;
+}
+
+int segment_truncate(struct segment *s, uint32_t position, int64_t offset, struct err *e)
+{
+	int rc = segment_truncate_indexes(s, position, offset, e);
 	if (rc < 0)
 		return rc;
 	int sys = io_truncate(s->fd, position);
 	if (sys < 0)
 		return err_sys(e, sys, "cannot cut %s/%020" PRId64 ".log to %u bytes", s->dir, s->base_offset, position);
 	s->size_bytes = position;
-	/* looked up again when wanted; which batches were checked need not be forgotten: nobody has read what is cut */
+	/* looked up again when wanted; which batches were checked need not be forgotten: what is cut was not there yet, or this struct is new */
 	s->max_timestamp_ms = s->max_timestamp_offset = s->first_timestamp_ms = -1;
 	s->times_learned = false;
 	return 0;
@@ -772,6 +808,30 @@ void segment_retire(struct segment *s)
 	pthread_mutex_lock(&s->lock);
 	s->gone = true;
 	pthread_mutex_unlock(&s->lock);
+}
+
+int segment_shut(struct segment *s, uint32_t view_position, int64_t offset, struct err *e)
+{
+	int rc = 0;
+	pthread_mutex_lock(&s->lock);
+	s->gone = s->sealed = true;
+	if (s->open) {
+		s->open = false; /* a pin that was not seen by the look at the count sees this */
+		s->shut = s->pins > 0;
+		if (!s->shut) {
+			close_files(s);
+			cache_remove(s->cache, s);
+		}
+	}
+	if (s->shut) {
+		rc = offset_index_hide(&s->index, offset, e);
+		if (rc == 0)
+			rc = time_index_hide(&s->times, offset, e);
+		if (rc == 0 && s->view_ok)
+			rc = view_hide(&s->view, view_position, e);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return rc;
 }
 
 int segment_mark_deleted(struct segment *s, struct err *e)

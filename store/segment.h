@@ -54,11 +54,14 @@ struct segment {
 	_Atomic bool needs_index_sync;      /* nor what was added to its .index, .timeindex and .view */
 	_Atomic bool needs_txn_sync;        /* nor its .txnindex */
 	_Atomic bool gone;                  /* its names are not its own any more: what has it open goes on, but nobody opens it again */
+	_Atomic int64_t lent_to;            /* no range of it that reaches this offset was given to anybody; segment_lend */
+	_Atomic uint32_t view_until;        /* as long as it is the active one: how much of the .log was projected, as far as known; UINT32_MAX: all of it */
 
 	/* the open files; valid while pinned */
 	pthread_mutex_t lock;
 	_Atomic uint32_t pins;
 	_Atomic bool open;
+	bool shut;                          /* no pin succeeds any more, but some have it open; under `lock` */
 	int fd;
 	struct offset_index index;
 	struct time_index times;
@@ -82,9 +85,14 @@ void segment_unref(struct segment *s); /* the last one closes its files; NULL is
 /* dir/00000000000000000042.log; out has room for PATH_MAX. */
 void segment_path(const char *dir, int64_t base_offset, const char *suffix, char *out, size_t out_bytes);
 
+/* Another struct for the same files, of which nothing is open: who reads through the old one keeps it. NULL: no memory. Then the old one is to be retired, or shut. */
+struct segment *segment_again(const struct segment *old, bool sealed, uint32_t index_max_bytes);
+
 /* Between the two the files are open. ERR_NOT_FOUND: they were closed, and their names are gone (`gone`): the log has something else there now. */
 int segment_pin(struct segment *s, struct err *e);
 void segment_unpin(struct segment *s);
+/* A pin for who gives away a range of the .log, with offsets below `to`, whose bytes are read as long as the pin lasts. */
+int segment_lend(struct segment *s, int64_t to, struct err *e);
 
 /* The calls below need a pin. */
 
@@ -97,8 +105,11 @@ void segment_index_batch(struct segment *s, int64_t last_offset, uint32_t positi
 /* Kafka notes the greatest timestamp when a segment is sealed or closed. */
 void segment_close_times(struct segment *s);
 
-/* Cuts the .log and its indexes so that the batch at `position` and all behind are gone; the view too. What the segment knows of its timestamps is forgotten. */
+/* Cuts the .log and its indexes so that the batch at `position` and all behind are gone; the view too. What the segment knows of its timestamps is forgotten. Nobody else has
+ * been told of what is cut. */
 int segment_truncate(struct segment *s, uint32_t position, int64_t offset, struct err *e);
+/* The indexes alone; the view from view_position on. */
+int segment_truncate_indexes(struct segment *s, uint32_t view_position, int64_t offset, struct err *e);
 
 /* fdatasync of the .log, and of the .txnindex where it has grown; with `indexes` of the other files too. */
 int segment_flush(struct segment *s, bool indexes, struct err *e);
@@ -139,6 +150,10 @@ void segment_set_verified(struct segment *s, uint32_t position, uint32_t size_by
 
 /* Its files may get other names, or others its names, from now on. */
 void segment_retire(struct segment *s);
+/* The same, and no pin succeeds from now on; it writes nothing any more, also when it is closed. Who has it pinned goes on, with indexes that show nothing from `offset` on, nor the
+ * view from `view_position` on, so that the files can be cut there through another struct. Once its pins are down to none they stay so. On failure it is shut all the same, but nothing
+ * may be cut. */
+int segment_shut(struct segment *s, uint32_t view_position, int64_t offset, struct err *e);
 /* Renames all its files to .deleted (the view's too), and retires it. */
 int segment_mark_deleted(struct segment *s, struct err *e);
 

@@ -190,11 +190,21 @@ int view_find_offset(const struct view *v, int64_t offset, struct view_entry *fo
 }
 
 /* A damaged entry does not say whether it is to go, and those before it may have to: it goes too. */
-int view_truncate(struct view *v, uint32_t batch_position, struct err *e)
+static uint32_t entries_before(const struct view *v, uint32_t batch_position)
 {
 	uint32_t n = entries_count(&v->e);
 	struct view_entry last;
 	while (n > 0 && (view_entry_at(v, n - 1, &last) < 0 || last.batch_position >= batch_position))
 		n--;
-	return entries_truncate(&v->e, n, e);
+	return n;
+}
+
+int view_truncate(struct view *v, uint32_t batch_position, struct err *e)
+{
+	return entries_truncate(&v->e, entries_before(v, batch_position), e);
+}
+
+int view_hide(struct view *v, uint32_t batch_position, struct err *e)
+{
+	return entries_hide(&v->e, entries_before(v, batch_position), e);
 }

@@ -47,5 +47,7 @@ int view_entry_at(const struct view *v, uint32_t i, struct view_entry *found);
 
 /* Cuts the entries of batches at or past that batch position, and damaged ones among or right before them. */
 int view_truncate(struct view *v, uint32_t batch_position, struct err *e);
+/* As entries_hide. */
+int view_hide(struct view *v, uint32_t batch_position, struct err *e);
 
 #endif

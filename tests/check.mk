@@ -37,8 +37,8 @@ fuzz:
 
 # Under the sanitizers: units (test_units.py sees to that), and of the mount what finds most for its time.
 check: check-builds
-	$(pytest_all) tests/fs/test_append.py tests/fs/test_locks.py tests/wire/test_groups.py tests/wire/test_two_faces.py --builds tsan -m "not long"
-	$(pytest_all) tests/property tests/faults tests/fs/test_append.py tests/wire/test_bad_input.py tests/wire/test_groups.py --builds asan -m "not long"
+	$(pytest_all) tests/fs/test_append.py tests/fs/test_locks.py tests/wire/test_groups.py tests/wire/test_two_faces.py tests/cluster --builds tsan -m "not long"
+	$(pytest_all) tests/property tests/faults tests/fs/test_append.py tests/wire/test_bad_input.py tests/wire/test_groups.py tests/cluster --builds asan -m "not long"
 	$(pytest_all) tests -m "not long"
 
 check-long: check-long-builds

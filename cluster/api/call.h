@@ -23,6 +23,7 @@
 
 struct coordinator;
 struct ingest;
+struct join;
 struct server;
 struct sessions;
 
@@ -69,7 +70,11 @@ void call_to_pool(struct call *c, void (*work)(struct call *c), bool in_order);
 
 /* ---- what handlers need of the server ---- */
 
+/* Whether requests of this API are answered here. */
+bool call_handles(const struct call *c, int api_key);
+
 struct broker *call_broker(const struct call *c);
+struct join *call_join(const struct call *c); /* NULL: the broker is of no cluster */
 struct coordinator *call_coordinator(const struct call *c);
 struct sessions *call_sessions(const struct call *c);
 const struct conf *call_conf(const struct call *c);
@@ -120,6 +125,14 @@ void handle_delete_groups(struct call *c);
 void handle_offset_commit(struct call *c);
 void handle_offset_fetch(struct call *c);
 void handle_offset_delete(struct call *c);
+void handle_leader_and_isr(struct call *c);
+void handle_stop_replica(struct call *c);
+void handle_update_metadata(struct call *c);
+void handle_controlled_shutdown(struct call *c);
+void handle_alter_partition(struct call *c);
+void handle_elect_leaders(struct call *c);
+void handle_alter_partition_reassignments(struct call *c);
+void handle_list_partition_reassignments(struct call *c);
 
 /* What the answer to ApiVersions of a version that is not known looks like: versions.c. */
 void refuse_api_versions(struct call *c);

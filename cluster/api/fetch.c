@@ -14,6 +14,7 @@
 #include "cluster/api/fetch_sessions.h"
 #include "cluster/delayed.h"
 #include "cluster/partition_fetch.h"
+#include "cluster/partition_role.h"
 #include "store/clock.h"
 
 struct found { /* for each partition that is wanted */
@@ -30,6 +31,7 @@ struct fetch {
 	struct found *found;
 	int64_t min_bytes, max_bytes, bytes;
 	mono_t deadline;
+	bool noted;                  /* what a follower tells by it is noted: once, not each time that it is looked at again */
 	bool failed;                 /* some partition has an error, or a log that has parted: nothing is waited for */
 };
 
@@ -55,9 +57,14 @@ static void sent(struct call *c)
 
 /* ---- reading ---- */
 
+static int32_t follower_of(const struct fetch_request *r)
+{
+	return r->replica_id >= 0 ? r->replica_id : r->replica_state.replica_id;
+}
+
 static bool is_follower(const struct fetch_request *r)
 {
-	return r->replica_id >= 0 || r->replica_state.replica_id >= 0;
+	return follower_of(r) >= 0;
 }
 
 /* One partition. false: it would have to wait. */
@@ -73,8 +80,16 @@ static bool read_one(struct fetch *f, int32_t i, int64_t room, bool wait)
 		.offset = w->offset, .max_bytes = (uint32_t)(w->max_bytes < 0 ? 0 : w->max_bytes < room ? w->max_bytes : room), .min_one = f->bytes == 0,
 		.isolation = is_follower(r) ? ISOLATION_NONE : r->isolation_level == 1 ? ISOLATION_COMMITTED : ISOLATION_UNCOMMITTED,
 		.current_epoch = w->current_leader_epoch, .last_fetched_epoch = w->last_fetched_epoch, .wait = wait,
+		.leader_only = f->call->version < 11, /* KIP-392 */
 	};
+	struct follower_fetch follower;
+	if (is_follower(r) && !f->noted) {
+		follower = (struct follower_fetch){.id = follower_of(r), .broker_epoch = r->replica_id >= 0 ? -1 : r->replica_state.replica_epoch, .current_epoch = w->current_leader_epoch,
+						   .offset = w->offset, .now_ms = mono_now().ns / 1000000};
+		x->fetch.follower = &follower;
+	}
 	int rc = partition_fetch(x->partition, &x->fetch, &e);
+	x->fetch.follower = NULL;
 	if (rc == PARTITION_WOULD_BLOCK)
 		return false;
 	x->error = rc < 0 ? (int16_t)kafka_error_of(rc) : KAFKA_NONE;
@@ -113,6 +128,8 @@ static void describe(struct fetch *f, int32_t i, struct fetch_response_partition
 	a->high_watermark = known ? p->ends.high_watermark : -1;
 	a->last_stable_offset = known ? p->ends.last_stable : -1;
 	a->log_start_offset = known ? p->ends.log_start : -1;
+	if (known && x->error && is_follower(r))
+		a->log_start_position = p->ends.log_start_position; /* of the view: it is to begin anew there */
 	a->aborted_transactions.n = r->isolation_level == 1 && !x->error ? 0 : -1;
 	if (x->error)
 		return;
@@ -255,6 +272,7 @@ static void begin(struct fetch *f, bool wait)
 		return;
 	}
 	drop_data(f);
+	f->noted = true;
 	park(f);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cluster/api/call.h"
+#include "cluster/join.h"
 #include "store/diag.h"
 #include "store/dirs.h"
 
@@ -15,12 +16,54 @@ static struct wire_string text_copy(struct call *c, const char *s)
 	return text ? wire_string(text) : (struct wire_string){"", 0};
 }
 
-static int32_t *one_broker(struct call *c, int32_t id)
+/* ---- brokers ---- */
+
+struct broker_place { int32_t id, port; struct wire_string host, rack; };
+
+/* Of all brokers, in the call's memory. This one is where the client has come to. NULL: no memory. */
+static struct broker_place *brokers(struct call *c, int32_t *count, int32_t *controller)
 {
-	int32_t *v = call_get(c, sizeof *v);
-	if (v)
-		*v = id;
-	return v;
+	size_t n = 0;
+	struct join *j = call_join(c);
+	struct join_broker *all = j ? join_brokers(j, &n) : NULL;
+	struct broker_place *v = j && !all ? NULL : call_get(c, (n + 1) * sizeof *v), here = {.id = broker_id(call_broker(c)), .rack = WIRE_NULL_STRING};
+	bool good = v && call_place(c, &here.host, &here.port);
+	*controller = j ? join_controller(j) : here.id;
+	for (size_t i = 0; good && i < n; i++)
+		v[i] = (struct broker_place){all[i].id, all[i].port, text_copy(c, all[i].host), all[i].rack ? text_copy(c, all[i].rack) : WIRE_NULL_STRING};
+	for (size_t i = 0; good && i < n; i++)
+		if (v[i].id == here.id) {
+			v[i].host = here.host;
+			v[i].port = here.port;
+		}
+	if (good && !j)
+		v[n++] = here;
+	free(all);
+	*count = (int32_t)n;
+	return good ? v : NULL;
+}
+
+/* ---- partitions ---- */
+
+struct standing { int32_t leader, leader_epoch; int16_t error; int32_t *replicas, *isr, *offline; int32_t replica_count, isr_count, offline_count; };
+
+/* What clients are told of one, in the call's memory. false: no memory. */
+static bool take_standing(struct call *c, struct topic *t, int32_t index, struct standing *s)
+{
+	struct partition_metadata m = {.leader = -1, .leader_epoch = -1};
+	struct partition *p = topic_partition(t, index);
+	if (p)
+		partition_metadata(p, &m);
+	partition_unref(p);
+	*s = (struct standing){.leader = m.leader < 0 ? -1 : m.leader, .leader_epoch = m.leader_epoch, .error = m.leader < 0 ? KAFKA_LEADER_NOT_AVAILABLE : KAFKA_NONE,
+		.replica_count = m.replica_count, .isr_count = m.isr_count, .offline_count = m.offline_count};
+	int32_t *v = call_get(c, (size_t)(m.replica_count + m.isr_count + m.offline_count + 1) * sizeof *v);
+	if (!v)
+		return false;
+	s->replicas = memcpy(v, m.replicas, (size_t)m.replica_count * sizeof *v);
+	s->isr = memcpy(v += m.replica_count, m.isr, (size_t)m.isr_count * sizeof *v);
+	s->offline = memcpy(v + m.isr_count, m.offline, (size_t)m.offline_count * sizeof *v);
+	return true;
 }
 
 /* ---- Metadata ---- */
@@ -29,31 +72,31 @@ static int32_t *one_broker(struct call *c, int32_t id)
 static bool describe_topic(struct call *c, struct topic *t, struct metadata_response_topic *a)
 {
 	const struct metadata_request *r = c->request;
-	int32_t n = topic_partition_count(t), id = broker_id(call_broker(c));
-	int32_t *replica = one_broker(c, id);
+	int32_t n = topic_partition_count(t);
 	a->name = text_copy(c, topic_name(t));
 	a->topic_id = topic_wire_id(t);
 	a->is_internal = topic_is_internal(t);
 	if (r->include_topic_authorized_operations)
 		a->topic_authorized_operations = TOPIC_OPERATIONS;
 	a->partitions.v = call_array(c, &wire_metadata_response_partition, n);
-	if (!a->partitions.v || !replica)
+	if (!a->partitions.v)
 		return false;
 	a->partitions.n = n;
 	for (int32_t i = 0; i < n; i++) {
 		struct metadata_response_partition *p = &a->partitions.v[i];
-		struct partition *of = topic_partition(t, i);
-		struct partition_standing s;
-		partition_standing(of, &s);
-		partition_unref(of);
+		struct standing s;
+		if (!take_standing(c, t, i, &s))
+			return false;
 		p->partition_index = i;
-		p->leader_id = s.online ? s.leader : -1;
+		p->leader_id = s.leader;
 		p->leader_epoch = s.leader_epoch;
-		p->error_code = s.online ? KAFKA_NONE : KAFKA_LEADER_NOT_AVAILABLE;
-		p->replica_nodes.v = p->isr_nodes.v = replica;
-		p->replica_nodes.n = p->isr_nodes.n = 1;
-		p->offline_replicas.v = replica;
-		p->offline_replicas.n = !s.online;
+		p->error_code = s.error;
+		p->replica_nodes.v = s.replicas;
+		p->replica_nodes.n = s.replica_count;
+		p->isr_nodes.v = s.isr;
+		p->isr_nodes.n = s.isr_count;
+		p->offline_replicas.v = s.offline;
+		p->offline_replicas.n = s.offline_count;
 	}
 	return true;
 }
@@ -91,13 +134,18 @@ static int16_t find_or_make(struct call *c, const struct metadata_request_topic 
 
 static bool describe_brokers(struct call *c, struct metadata_response *a)
 {
-	a->brokers.v = call_array(c, &wire_metadata_response_broker, 1);
-	if (!a->brokers.v || !call_place(c, &a->brokers.v->host, &a->brokers.v->port))
-		return false;
-	a->brokers.n = 1;
-	a->brokers.v->node_id = a->controller_id = broker_id(call_broker(c));
+	int32_t n;
+	struct broker_place *v = brokers(c, &n, &a->controller_id);
+	a->brokers.v = v ? call_array(c, &wire_metadata_response_broker, n) : NULL;
+	for (int32_t i = 0; a->brokers.v && i < n; i++) {
+		struct metadata_response_broker *b = &a->brokers.v[a->brokers.n++];
+		b->node_id = v[i].id;
+		b->host = v[i].host;
+		b->port = v[i].port;
+		b->rack = v[i].rack;
+	}
 	a->cluster_id = wire_string(broker_cluster_id(call_broker(c)));
-	return true;
+	return a->brokers.v;
 }
 
 static bool describe_all(struct call *c, struct metadata_response *a)
@@ -195,13 +243,20 @@ void handle_describe_cluster(struct call *c)
 		call_answer(c, &a);
 		return;
 	}
-	a.brokers.v = call_array(c, &wire_describe_cluster_response_broker, 1);
-	if (!a.brokers.v || !call_place(c, &a.brokers.v->host, &a.brokers.v->port)) {
+	int32_t n;
+	struct broker_place *v = brokers(c, &n, &a.controller_id);
+	a.brokers.v = v ? call_array(c, &wire_describe_cluster_response_broker, n) : NULL;
+	if (!a.brokers.v) {
 		call_close(c, "no memory");
 		return;
 	}
-	a.brokers.n = 1;
-	a.brokers.v->broker_id = a.controller_id = broker_id(call_broker(c));
+	for (int32_t i = 0; i < n; i++) {
+		struct describe_cluster_response_broker *b = &a.brokers.v[a.brokers.n++];
+		b->broker_id = v[i].id;
+		b->host = v[i].host;
+		b->port = v[i].port;
+		b->rack = v[i].rack;
+	}
 	if (r->include_cluster_authorized_operations)
 		a.cluster_authorized_operations = CLUSTER_OPERATIONS;
 	call_answer(c, &a);
@@ -213,23 +268,22 @@ enum { PARTITIONS_MAX = 2000 }; /* max.request.partition.size.limit */
 
 struct page { struct describe_topic_partitions_response a; int32_t left; };
 
-static bool add_partition(struct call *c, struct topic *t, int32_t i, int32_t *replica, struct describe_topic_partitions_response_partition *a)
+static bool add_partition(struct call *c, struct topic *t, int32_t i, struct describe_topic_partitions_response_partition *a)
 {
-	struct partition *p = topic_partition(t, i);
-	struct partition_standing s;
-	if (!p)
+	struct standing s;
+	if (!take_standing(c, t, i, &s))
 		return false;
-	partition_standing(p, &s);
-	partition_unref(p);
 	a->partition_index = i;
-	a->leader_id = s.online ? s.leader : -1;
+	a->leader_id = s.leader;
 	a->leader_epoch = s.leader_epoch;
-	a->error_code = s.online ? KAFKA_NONE : KAFKA_LEADER_NOT_AVAILABLE;
-	a->replica_nodes.v = a->isr_nodes.v = a->offline_replicas.v = replica;
-	a->replica_nodes.n = a->isr_nodes.n = 1;
-	a->offline_replicas.n = !s.online;
+	a->error_code = s.error;
+	a->replica_nodes.v = s.replicas;
+	a->replica_nodes.n = s.replica_count;
+	a->isr_nodes.v = s.isr;
+	a->isr_nodes.n = s.isr_count;
+	a->offline_replicas.v = s.offline;
+	a->offline_replicas.n = s.offline_count;
 	a->eligible_leader_replicas.n = a->last_known_elr.n = 0; /* Java clients fail on null */
-	*replica = broker_id(call_broker(c));
 	return true;
 }
 
@@ -237,7 +291,7 @@ static bool add_partition(struct call *c, struct topic *t, int32_t i, int32_t *r
 static bool add_to_page(struct call *c, struct page *page, struct topic *t, int32_t first)
 {
 	struct describe_topic_partitions_response_topic *a = &page->a.topics.v[page->a.topics.n++];
-	int32_t n = topic_partition_count(t) - first, *replica = one_broker(c, 0);
+	int32_t n = topic_partition_count(t) - first;
 	a->name = text_copy(c, topic_name(t));
 	a->topic_id = topic_wire_id(t);
 	a->is_internal = topic_is_internal(t);
@@ -245,10 +299,11 @@ static bool add_to_page(struct call *c, struct page *page, struct topic *t, int3
 	bool more = n > page->left;
 	n = n < 0 ? 0 : more ? page->left : n;
 	a->partitions.v = call_array(c, &wire_describe_topic_partitions_response_partition, n);
-	if (!a->partitions.v || !replica)
+	if (!a->partitions.v)
 		return false;
-	while (a->partitions.n < n && add_partition(c, t, first + a->partitions.n, replica, &a->partitions.v[a->partitions.n]))
-		a->partitions.n++;
+	for (; a->partitions.n < n; a->partitions.n++)
+		if (!add_partition(c, t, first + a->partitions.n, &a->partitions.v[a->partitions.n]))
+			return false;
 	page->left -= a->partitions.n;
 	if (more) {
 		struct describe_topic_partitions_response_next_cursor *next = call_get(c, sizeof *next);

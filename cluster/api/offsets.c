@@ -18,7 +18,7 @@ static bool list_partition(struct call *c, struct wire_string topic, const struc
 					  : partition_list_offset(p, asked->timestamp, r->replica_id >= 0 ? ISOLATION_NONE : r->isolation_level == 1 ? ISOLATION_COMMITTED : ISOLATION_UNCOMMITTED,
 								  asked->current_leader_epoch, true, &found, &e);
 	partition_unref(p);
-	a->error_code = (int16_t)kafka_error_of(rc);
+	a->error_code = (int16_t)(rc == ERR_NOT_YET && c->version < 5 ? KAFKA_LEADER_NOT_AVAILABLE : kafka_error_of(rc));
 	if (rc == 0) {
 		a->timestamp = found.timestamp_ms;
 		a->offset = found.offset;

@@ -3,6 +3,9 @@
  *
  * On the network thread, as a rule: a write to the page cache. Where a partition's log is not open the whole request goes to the pool, and the connection's next waits.
  * The records are appended from the frame's own memory, which is there until the answer.
+ *
+ * acks=all waits for other replicas no longer than the request's timeout: what they do not have by then is answered with REQUEST_TIMED_OUT, and stays in the log. The timer is armed only where
+ * there are other replicas, and cancelled before anything is let go: so while it fires all partitions, and the items, are there.
  */
 #include <stdatomic.h>
 #include <stddef.h>
@@ -23,7 +26,7 @@ struct item { /* one partition of the request */
 	struct append append;
 	struct record_set set;
 	struct ingest_refusal refusal;
-	struct partition *partition;              /* referenced until the answer is sent; acquired until its append is done */
+	struct partition *partition;              /* referenced, and acquired until the request is answered; NULL: it was refused */
 	struct produce_response_partition *answer;
 	struct produce *produce;
 };
@@ -36,7 +39,9 @@ struct produce {
 	enum acks acks;
 	mono_t come;
 	_Atomic int32_t left;                     /* items that are not done, and 1 while they are being begun, or found to take too long */
-	struct timer timer;                       /* armed while acks=all waits for the disk */
+	_Atomic bool begun, cancelled;            /* every item has been begun; nobody waits for the answer any more */
+	bool timed;
+	struct timer timer;                       /* armed while acks=all waits, for the disk or for other replicas */
 };
 
 static int16_t code_of_refusal(enum ingest_code code)
@@ -73,7 +78,6 @@ static void release(struct produce *p)
 		struct item *i = &p->item[k];
 		record_set_release(&i->set);
 		ingest_refusal_release(&i->refusal);
-		partition_unref(i->partition);
 	}
 }
 
@@ -94,13 +98,25 @@ static void end_without_answer(struct produce *p)
 		call_drop(p->call);
 }
 
+static void let_go(struct produce *p)
+{
+	for (int32_t k = 0; k < p->count; k++) {
+		struct partition *partition = p->item[k].partition;
+		if (!partition)
+			continue;
+		partition_release(partition);
+		partition_unref(partition);
+	}
+}
+
 static void one_done(struct produce *p)
 {
 	if (atomic_fetch_sub(&p->left, 1) != 1)
 		return;
-	const struct produce_request *r = p->call->request;
-	if (p->timer.fire)
+	if (p->timed)
 		timer_cancel(broker_timers(call_broker(p->call)), &p->timer);
+	let_go(p);
+	const struct produce_request *r = p->call->request;
 	p->call->sent = sent;
 	if (r->acks == 0)
 		end_without_answer(p);
@@ -120,35 +136,53 @@ static void appended(struct append *a)
 		answer->base_offset = a->base_offset;
 		answer->log_append_time_ms = a->log_append_time_ms;
 	}
-	partition_release(i->partition);
 	one_done(i->produce);
 }
 
-/* The request's time is over. What waits for the disk is answered so; it is in the log. */
-static void deadline_came(struct timer *t, void *arg)
+/* ---- patience ---- */
+
+/* Those that wait for the disk, or for other replicas, wait no longer. The last of them would end the request: it is held until all were looked at. */
+static void give_up(struct produce *p)
 {
-	struct produce *p = arg;
 	int32_t left = p->left;
-	(void)t;
-	do
-		if (!left)
-			return; /* the last is done, and about to answer */
-	while (!atomic_compare_exchange_weak(&p->left, &left, left + 1));
+	while (left > 0 && !atomic_compare_exchange_weak(&p->left, &left, left + 1))
+		;
+	if (!left)
+		return; /* it is just being answered */
 	for (int32_t k = 0; k < p->count; k++)
 		if (p->item[k].partition)
-			partition_append_expire(p->item[k].partition, &p->item[k].append);
+			partition_append_give_up(p->item[k].partition, &p->item[k].append);
 	one_done(p);
 }
 
-/* Before the last item may be done, if acks=all may have to wait for others. */
-static void limit_wait(struct produce *p)
+static void timed_out(struct timer *t, void *arg)
+{
+	(void)t;
+	give_up(arg);
+}
+
+static void cancelled(struct net_request *r, enum net_why why)
+{
+	struct call *c = net_room(r);
+	struct produce *p = c->op;
+	if (why == NET_PEER_DONE || !p)
+		return;
+	p->cancelled = true;
+	if (p->begun)
+		give_up(p);
+}
+
+/* Every item was begun: from here on patience counts. locks: none; the request is held. */
+static void be_patient(struct produce *p)
 {
 	const struct produce_request *r = p->call->request;
 	if (p->acks != ACKS_ALL || p->left == 1)
 		return;
-	p->timer = (struct timer){.fire = deadline_came, .arg = p};
-	if (timer_arm(broker_timers(call_broker(p->call)), &p->timer, mono_after_ms(p->come, r->timeout_ms)) < 0)
-		p->timer.fire = NULL; /* no memory: it waits as long as it takes */
+	p->timer = (struct timer){.fire = timed_out, .arg = p};
+	p->timed = timer_arm(broker_timers(call_broker(p->call)), &p->timer, mono_after_ms(p->come, r->timeout_ms > 0 ? r->timeout_ms : 0)) == 0;
+	p->begun = true;
+	if (!p->timed || p->cancelled)
+		give_up(p);
 }
 
 /* ---- the beginning ---- */
@@ -180,7 +214,6 @@ static void begin_item(struct item *i, const struct produce_request_partition *a
 	enum ingest_code code = ingest_batch(g, &i->set, (void *)asked->records.p, asked->records.n > 0 ? (size_t)asked->records.n : 0, &rule, wall_now_ms(), &i->refusal);
 	if (code != INGEST_OK) {
 		tell_refusal(i, code);
-		partition_release(i->partition);
 		one_done(i->produce);
 		return;
 	}
@@ -238,11 +271,14 @@ static void begin(struct call *c, bool wait, struct ingest *g)
 				begin_item(i, &r->topic_data.v[t].partition_data.v[k], g);
 				continue;
 			}
-			if (i->partition)
+			if (i->partition) {
 				refuse(i, kafka_error_of(rc));
+				partition_unref(i->partition);
+				i->partition = NULL;
+			}
 			one_done(p);
 		}
-	limit_wait(p);
+	be_patient(p);
 	one_done(p);
 }
 
@@ -305,6 +341,7 @@ void handle_produce(struct call *c)
 	p->call = c;
 	p->come = mono_now();
 	p->acks = r->acks == -1 ? ACKS_ALL : ACKS_LEADER;
+	c->r->cancel = cancelled;
 	if (r->acks < -1 || r->acks > 1)
 		refuse_all(c, p, KAFKA_INVALID_REQUIRED_ACKS);
 	else if (find_partitions(c, p))

@@ -4,11 +4,15 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cluster/api/call.h"
 #include "cluster/api/fetch_sessions.h"
+#include "cluster/control/settings.h"
 #include "cluster/group/coordinator.h"
+#include "cluster/join.h"
 #include "cluster/net/settings.h"
+#include "cluster/zk/settings.h"
 #include "store/diag.h"
 #include "store/fetch.h"
 #include "store/ingest.h"
@@ -36,8 +40,8 @@ static const struct conf_property server_properties[] = {
 
 struct conf_schema *server_schema(const struct conf_property *own)
 {
-	const struct conf_property *const tables[] = {store_properties, cluster_properties, net_properties, server_properties, group_properties, own};
-	return conf_schema_new(tables, sizeof tables / sizeof *tables);
+	const struct conf_property *const tables[] = {store_properties, cluster_properties, net_properties, server_properties, group_properties, zk_properties, control_properties, join_properties, own};
+	return conf_schema_new(tables, sizeof tables / sizeof *tables - (own ? 0 : 1));
 }
 
 /* A network thread's: only it takes from there and gives back. */
@@ -52,6 +56,7 @@ struct thread_memory {
 
 struct server {
 	struct broker *broker;
+	struct join *join;
 	const struct conf *conf;
 	struct net *net;
 	struct net_settings settings;
@@ -66,6 +71,7 @@ struct server {
 struct row {
 	void (*handle)(struct call *c);
 	bool blocks; /* on the disk, or for long: runs in the pool, and the connection's next request waits */
+	bool cluster; /* there is no such API but in a cluster */
 };
 
 static const struct row rows[API_KEYS] = {
@@ -98,6 +104,14 @@ static const struct row rows[API_KEYS] = {
 	[API_OFFSET_COMMIT] = {handle_offset_commit},
 	[API_OFFSET_FETCH] = {handle_offset_fetch},
 	[API_OFFSET_DELETE] = {handle_offset_delete},
+	[API_LEADER_AND_ISR] = {handle_leader_and_isr, true, .cluster = true},
+	[API_STOP_REPLICA] = {handle_stop_replica, true, .cluster = true},
+	[API_UPDATE_METADATA] = {handle_update_metadata, true, .cluster = true},
+	[API_CONTROLLED_SHUTDOWN] = {handle_controlled_shutdown, .cluster = true},
+	[API_ALTER_PARTITION] = {handle_alter_partition, .cluster = true},
+	[API_ELECT_LEADERS] = {handle_elect_leaders, .cluster = true},
+	[API_ALTER_PARTITION_REASSIGNMENTS] = {handle_alter_partition_reassignments, .cluster = true},
+	[API_LIST_PARTITION_REASSIGNMENTS] = {handle_list_partition_reassignments, .cluster = true},
 };
 
 /* ---- memory ---- */
@@ -316,6 +330,11 @@ void call_close(struct call *c, const char *why)
 
 /* ---- requests ---- */
 
+bool call_handles(const struct call *c, int api_key)
+{
+	return api_key >= 0 && api_key < API_KEYS && rows[api_key].handle && (c->server->join || !rows[api_key].cluster);
+}
+
 static void run_work(struct pool_job *job)
 {
 	struct call *c = (struct call *)((char *)job - offsetof(struct call, job));
@@ -378,7 +397,7 @@ static void on_request(void *arg, struct net_request *r)
 	if (!decode(c))
 		return;
 	const struct row *row = &rows[c->api->key];
-	if (!row->handle)
+	if (!call_handles(c, c->api->key))
 		call_close(c, "there is no such API here");
 	else if (row->blocks)
 		call_to_pool(c, row->handle, true);
@@ -399,6 +418,11 @@ static void on_done(void *arg, struct net_request *r)
 struct broker *call_broker(const struct call *c)
 {
 	return c->server->broker;
+}
+
+struct join *call_join(const struct call *c)
+{
+	return c->server->join;
 }
 
 struct coordinator *call_coordinator(const struct call *c)
@@ -466,13 +490,14 @@ bool server_is_wanted(const struct conf *c)
 	return *conf_str(c, "listeners");
 }
 
-int server_open(struct server **out, struct broker *b, struct err *e)
+int server_open(struct server **out, struct broker *b, struct join *j, struct err *e)
 {
 	struct server *s = calloc(1, sizeof *s);
 	*out = NULL;
 	if (!s)
 		return err_set(e, ERR_NO_MEMORY, "no memory for a server");
 	s->broker = b;
+	s->join = j;
 	s->conf = broker_conf(b);
 	int rc = net_settings_read(&s->settings, s->conf, e);
 	if (rc == 0) {
@@ -521,6 +546,17 @@ bool server_address(const struct server *s, unsigned i, struct net_address *out)
 		return false;
 	net_listener_address(s->net, i, out);
 	return true;
+}
+
+void server_advertised(const struct server *s, struct net_address *out)
+{
+	if (s->settings.advertiseds) {
+		*out = s->settings.advertised[0];
+		return;
+	}
+	net_listener_address(s->net, 0, out);
+	if (!*out->host || !strcmp(out->host, "0.0.0.0") || !strcmp(out->host, "::"))
+		gethostname(out->host, NET_MAX_HOST);
 }
 
 void server_close(struct server *s, int wait_ms)

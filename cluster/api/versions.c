@@ -1,4 +1,4 @@
-/* ApiVersions (KIP-35, KIP-511). */
+/* ApiVersions (KIP-35, KIP-511): what clients may ask, which is what there is a handler for, without the requests between brokers. */
 #include "cluster/api/call.h"
 
 static void answer(struct call *c, int16_t error)
@@ -14,7 +14,7 @@ static void answer(struct call *c, int16_t error)
 	}
 	for (int key = 0; key < API_KEYS; key++) {
 		const struct api *api = api_find(key);
-		if (api && (!error || key == API_VERSIONS))
+		if (api && !api->between_brokers && call_handles(c, key) && (!error || key == API_VERSIONS))
 			a.api_keys.v[n++] = (struct api_versions_response_api){.api_key = api->key, .min_version = api->advertised_min, .max_version = api->max};
 	}
 	a.api_keys.n = n;

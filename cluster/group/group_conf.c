@@ -19,6 +19,8 @@ const struct conf_property group_properties[] = {
 	 .help = "codec of what is written to __consumer_offsets: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd"},
 	{.name = "offsets.topic.num.partitions", .type = CONF_INT, .scope = CONF_BROKER, .preset = "50", .min = 1, .max = INT32_MAX,
 	 .help = "partitions of __consumer_offsets when it is made"},
+	{.name = "offsets.topic.replication.factor", .type = CONF_INT, .scope = CONF_BROKER, .preset = "3", .min = 1, .max = INT16_MAX,
+	 .help = "in a cluster, on how many brokers the partitions of __consumer_offsets are kept, when it is made: with fewer brokers alive it is not"},
 	{.name = "offsets.topic.segment.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "104857600", .min = 1 << 14, .max = INT32_MAX, .unit = "bytes",
 	 .help = "segment.bytes of __consumer_offsets when it is made"},
 	{NULL},

@@ -95,6 +95,7 @@ static int16_t error_of(int code)
 	case ERR_TIMED_OUT:
 	case ERR_INTERRUPTED:
 	case ERR_NOT_ENOUGH_REPLICAS:
+	case ERR_NOT_ENOUGH_AFTER:
 		return KAFKA_COORDINATOR_NOT_AVAILABLE; /* asking again may help */
 	default:
 		return KAFKA_UNKNOWN_SERVER_ERROR;

@@ -3,6 +3,9 @@
 #define API(key_, name_, messages_, min_, max_, advertised_) \
 	[key_] = {.key = key_, .name = name_, .min = min_, .max = max_, .advertised_min = advertised_, \
 		.request = &wire_##messages_##_request, .response = &wire_##messages_##_response}
+#define BETWEEN_BROKERS(key_, name_, messages_, version_) \
+	[key_] = {.key = key_, .name = name_, .min = version_, .max = version_, .advertised_min = version_, .between_brokers = true, \
+		.request = &wire_##messages_##_request, .response = &wire_##messages_##_response}
 const struct api api_table[API_KEYS] = {
 	API(API_PRODUCE,                   "Produce",                 produce,                   3, 13, 0),
 	API(API_FETCH,                     "Fetch",                   fetch,                     4, 18, 4),
@@ -33,6 +36,14 @@ const struct api api_table[API_KEYS] = {
 	API(API_DESCRIBE_CLUSTER,          "DescribeCluster",         describe_cluster,          0, 2, 0),
 	API(API_DESCRIBE_PRODUCERS,        "DescribeProducers",       describe_producers,        0, 0, 0),
 	API(API_DESCRIBE_TOPIC_PARTITIONS, "DescribeTopicPartitions", describe_topic_partitions, 0, 0, 0),
+	API(API_ELECT_LEADERS,             "ElectLeaders",            elect_leaders,             0, 2, 0),
+	API(API_ALTER_PARTITION_REASSIGNMENTS, "AlterPartitionReassignments", alter_partition_reassignments, 0, 1, 0),
+	API(API_LIST_PARTITION_REASSIGNMENTS,  "ListPartitionReassignments",  list_partition_reassignments,  0, 0, 0),
+	BETWEEN_BROKERS(API_LEADER_AND_ISR,      "LeaderAndIsr",       leader_and_isr,      7),
+	BETWEEN_BROKERS(API_STOP_REPLICA,        "StopReplica",        stop_replica,        4),
+	BETWEEN_BROKERS(API_UPDATE_METADATA,     "UpdateMetadata",     update_metadata,     8),
+	BETWEEN_BROKERS(API_CONTROLLED_SHUTDOWN, "ControlledShutdown", controlled_shutdown, 3),
+	BETWEEN_BROKERS(API_ALTER_PARTITION,     "AlterPartition",     alter_partition,     3),
 };
 
 const struct api *api_find(int key)

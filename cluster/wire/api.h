@@ -5,6 +5,10 @@
  * are in the messages' own tables but not offered. Produce is answered from version 3 but advertised from 0: older librdkafka, told of a range that
  * begins at 3, takes the broker for one that knows no compression.
  *
+ * Beside it the requests between brokers, as Kafka 3.9 has them, of which only the highest version is spoken. ApiVersions never shows them, to anybody: there is one kind of listener, and who
+ * needs them knows that the other side is a spoolfs of the same cluster. A broker takes them from brokers alone, by controller and broker epoch. Whether an API for clients is shown is the
+ * server's to say: it shows what it has a handler for (cluster/api/versions.c). So a row here may come before its handler.
+ *
  * thread: any.
  */
 #ifndef CLUSTER_WIRE_API_H
@@ -13,11 +17,13 @@
 #include "cluster/wire/messages.h"
 
 enum api_key {
-	API_PRODUCE = 0, API_FETCH = 1, API_LIST_OFFSETS = 2, API_METADATA = 3, API_OFFSET_COMMIT = 8, API_OFFSET_FETCH = 9, API_FIND_COORDINATOR = 10,
+	API_PRODUCE = 0, API_FETCH = 1, API_LIST_OFFSETS = 2, API_METADATA = 3, API_LEADER_AND_ISR = 4, API_STOP_REPLICA = 5, API_UPDATE_METADATA = 6,
+	API_CONTROLLED_SHUTDOWN = 7, API_OFFSET_COMMIT = 8, API_OFFSET_FETCH = 9, API_FIND_COORDINATOR = 10,
 	API_JOIN_GROUP = 11, API_HEARTBEAT = 12, API_LEAVE_GROUP = 13, API_SYNC_GROUP = 14, API_DESCRIBE_GROUPS = 15, API_LIST_GROUPS = 16, API_VERSIONS = 18,
 	API_CREATE_TOPICS = 19, API_DELETE_TOPICS = 20, API_DELETE_RECORDS = 21, API_INIT_PRODUCER_ID = 22, API_OFFSET_FOR_LEADER_EPOCH = 23,
 	API_DESCRIBE_CONFIGS = 32, API_ALTER_CONFIGS = 33, API_DESCRIBE_LOG_DIRS = 35, API_CREATE_PARTITIONS = 37, API_DELETE_GROUPS = 42,
-	API_INCREMENTAL_ALTER_CONFIGS = 44, API_OFFSET_DELETE = 47, API_DESCRIBE_CLUSTER = 60, API_DESCRIBE_PRODUCERS = 61, API_DESCRIBE_TOPIC_PARTITIONS = 75,
+	API_ELECT_LEADERS = 43, API_INCREMENTAL_ALTER_CONFIGS = 44, API_ALTER_PARTITION_REASSIGNMENTS = 45, API_LIST_PARTITION_REASSIGNMENTS = 46, API_OFFSET_DELETE = 47,
+	API_ALTER_PARTITION = 56, API_DESCRIBE_CLUSTER = 60, API_DESCRIBE_PRODUCERS = 61, API_DESCRIBE_TOPIC_PARTITIONS = 75,
 	API_KEYS
 };
 
@@ -26,6 +32,7 @@ struct api {
 	const char *name;        /* Kafka's: "ListOffsets" */
 	int16_t min, max;        /* the versions that are answered */
 	int16_t advertised_min;
+	bool between_brokers;    /* never advertised */
 	const struct wire_struct *request, *response; /* request->flexible is the first flexible version of both */
 };
 

@@ -31,6 +31,7 @@ struct range {
 
 struct client {
 	int fd;
+	int cancel_fd;   /* -1: none */
 	int timeout_ms;
 	char *peer;      /* as the caller named it */
 	char *client_id;
@@ -97,15 +98,17 @@ static int resolve(const char *address, struct addrinfo **found, struct err *e)
 
 /* The socket, non-blocking; every wait is a poll with what is left of the time */
 
-static int wait_for(int fd, short events, mono_t deadline, const char *peer, const char *what, struct err *e)
+static int wait_for(int fd, int cancel_fd, short events, mono_t deadline, const char *peer, const char *what, struct err *e)
 {
 	for (;;) {
 		int64_t left_ns = mono_diff_ns(deadline, mono_now());
 		if (left_ns <= 0)
 			return err_set(e, ERR_TIMED_OUT, "%s: timed out while %s", peer, what);
 		int64_t ms = left_ns / 1000000 + 1;
-		struct pollfd p = {.fd = fd, .events = events};
-		int n = poll(&p, 1, ms > INT_MAX ? INT_MAX : (int)ms);
+		struct pollfd p[2] = {{.fd = fd, .events = events}, {.fd = cancel_fd, .events = POLLIN}};
+		int n = poll(p, 2, ms > INT_MAX ? INT_MAX : (int)ms);
+		if (n > 0 && p[1].revents)
+			return err_set(e, ERR_INTERRUPTED, "%s: given up while %s", peer, what);
 		if (n > 0)
 			return 0;
 		if (n < 0 && errno != EINTR)
@@ -123,22 +126,23 @@ static int offline(struct err *e, int errnum, const char *peer)
 	return ERR_OFFLINE;
 }
 
-/* Returns the descriptor. */
-static int connect_one(const struct addrinfo *a, mono_t deadline, const char *peer, struct err *e)
+/* Returns the descriptor. *refused: the host is there, and nobody listens. */
+static int connect_one(const struct addrinfo *a, int cancel_fd, mono_t deadline, const char *peer, bool *refused, struct err *e)
 {
 	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_sys(e, errno, "%s: socket", peer);
-	int rc = 0;
-	if (connect(fd, a->ai_addr, a->ai_addrlen) < 0) {
-		rc = errno == EINPROGRESS || errno == EINTR ? wait_for(fd, POLLOUT, deadline, peer, "connecting", e) : offline(e, errno, peer);
-		int why = 0;
+	int rc = 0, why = connect(fd, a->ai_addr, a->ai_addrlen) < 0 ? errno : 0;
+	if (why == EINPROGRESS || why == EINTR) {
 		socklen_t n = sizeof why;
+		why = 0;
+		rc = wait_for(fd, cancel_fd, POLLOUT, deadline, peer, "connecting", e);
 		if (rc == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &n) < 0)
 			why = errno;
-		if (rc == 0 && why)
-			rc = offline(e, why, peer);
 	}
+	if (rc == 0 && why)
+		rc = offline(e, why, peer);
+	*refused = why == ECONNREFUSED;
 	if (rc < 0) {
 		close(fd);
 		return rc;
@@ -154,8 +158,9 @@ static int connect_any(struct client *c, mono_t deadline, struct err *e)
 	if (rc < 0)
 		return rc;
 	for (const struct addrinfo *a = all; a; a = a->ai_next) {
-		rc = connect_one(a, deadline, c->peer, e);
-		if (rc >= 0 || rc == ERR_TIMED_OUT)
+		bool refused;
+		rc = connect_one(a, c->cancel_fd, deadline, c->peer, &refused, e);
+		if (rc >= 0 || rc == ERR_TIMED_OUT || rc == ERR_INTERRUPTED)
 			break;
 	}
 	freeaddrinfo(all);
@@ -163,6 +168,21 @@ static int connect_any(struct client *c, mono_t deadline, struct err *e)
 		return rc;
 	c->fd = rc;
 	return 0;
+}
+
+bool client_refuses(const char *address, int timeout_ms)
+{
+	struct addrinfo *all = NULL;
+	mono_t deadline = mono_after_ms(mono_now(), timeout_ms);
+	bool refused = resolve(address, &all, NULL) == 0;
+	for (const struct addrinfo *a = all; a && refused; a = a->ai_next) {
+		int fd = connect_one(a, -1, deadline, address, &refused, NULL);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (all)
+		freeaddrinfo(all);
+	return refused;
 }
 
 static int send_all(struct client *c, const uint8_t *p, size_t n, mono_t deadline, struct err *e)
@@ -173,7 +193,7 @@ static int send_all(struct client *c, const uint8_t *p, size_t n, mono_t deadlin
 			p += sent;
 			n -= (size_t)sent;
 		} else if (errno == EAGAIN) {
-			int rc = wait_for(c->fd, POLLOUT, deadline, c->peer, "sending a request", e);
+			int rc = wait_for(c->fd, c->cancel_fd, POLLOUT, deadline, c->peer, "sending a request", e);
 			if (rc < 0)
 				return rc;
 		} else if (errno != EINTR) {
@@ -193,7 +213,7 @@ static int receive_all(struct client *c, uint8_t *p, size_t n, mono_t deadline, 
 		} else if (got == 0) {
 			return err_set(e, ERR_OFFLINE, "%s: the broker closed the connection", c->peer);
 		} else if (errno == EAGAIN) {
-			int rc = wait_for(c->fd, POLLIN, deadline, c->peer, "waiting for a response", e);
+			int rc = wait_for(c->fd, c->cancel_fd, POLLIN, deadline, c->peer, "waiting for a response", e);
 			if (rc < 0)
 				return rc;
 		} else if (errno != EINTR) {
@@ -378,11 +398,17 @@ static int negotiate(struct client *c, struct err *e)
 
 int client_open(struct client **out, const char *address, const char *client_id, int timeout_ms, struct err *e)
 {
+	return client_open_cancellable(out, address, client_id, timeout_ms, -1, e);
+}
+
+int client_open_cancellable(struct client **out, const char *address, const char *client_id, int timeout_ms, int cancel_fd, struct err *e)
+{
 	struct client *c = calloc(1, sizeof *c);
 	*out = NULL;
 	if (!c)
 		return err_set(e, ERR_NO_MEMORY, "%s: no memory", address);
 	c->fd = -1;
+	c->cancel_fd = cancel_fd;
 	c->timeout_ms = timeout_ms;
 	wire_out_init(&c->out, 0);
 	wr_init(&c->in, 0);
@@ -415,6 +441,11 @@ void client_close(struct client *c)
 	free(c);
 }
 
+int client_fd(const struct client *c)
+{
+	return c->fd;
+}
+
 void client_set_timeout(struct client *c, int timeout_ms)
 {
 	c->timeout_ms = timeout_ms;
@@ -433,6 +464,8 @@ int client_version(const struct client *c, int api_key, struct err *e)
 {
 	const struct api *api = api_find(api_key);
 	int min, max;
+	if (api && api->between_brokers)
+		return api->max;
 	if (!api || !client_broker_versions(c, api_key, &min, &max))
 		return err_set(e, ERR_UNSUPPORTED, "%s: %s (API key %d) is not known %s", c->peer, api ? api->name : "a request", api_key, api ? "there" : "here");
 	int version = max < api->max ? max : api->max;

@@ -1,5 +1,5 @@
 /*
- * client: a blocking connection to a broker, for our command line and the tests. Plain TCP.
+ * client: a blocking connection to a broker, for our command line, for brokers among themselves, and the tests. Plain TCP.
  *
  * Opening it asks the broker for its versions; afterwards each request goes out at the highest version that both know. Requests may be sent ahead; responses come
  * in their order. Every call ends within the timeout. A connection on which anything went wrong but the encoding of a request is broken: it says so
@@ -20,12 +20,21 @@ enum { CLIENT_PORT = 9092, CLIENT_TIMEOUT_MS = 30000, CLIENT_MAX_RESPONSE = 256 
  * resolver's own. client_id: copied. ERR_INVALID (the address), ERR_NOT_FOUND (the name), ERR_TIMED_OUT, ERR_OFFLINE (refused, unreachable, closed),
  * ERR_UNSUPPORTED (a broker without ApiVersions), ERR_CORRUPT, ERR_NO_MEMORY. On success *c is owned by the caller. */
 int client_open(struct client **c, const char *address, const char *client_id, int timeout_ms, struct err *e);
+/* The same; whenever cancel_fd is readable, now or in any later call, what would have to wait is ERR_INTERRUPTED instead, and the connection broken. It is not read, and must outlive the client. */
+int client_open_cancellable(struct client **c, const char *address, const char *client_id, int timeout_ms, int cancel_fd, struct err *e);
 void client_close(struct client *c); /* NULL is fine */
+
+/* Whether the host says that nobody listens there: every address of the name refuses connections. A timeout or any other failure is false. */
+bool client_refuses(const char *address, int timeout_ms);
+
+/* The connection, for poll: while no response is due it becomes readable when the broker closes it. Another thread may call shutdown(2) on it, to end a call that waits, while it is sure that the
+ * client is open. */
+int client_fd(const struct client *c);
 
 /* From now on. A request that the broker holds back (a Fetch with max wait, JoinGroup) needs more than the broker waits. */
 void client_set_timeout(struct client *c, int timeout_ms);
 
-/* The highest version that both know, or ERR_UNSUPPORTED. */
+/* The highest version that both know, or ERR_UNSUPPORTED. Of requests between brokers, which no broker advertises, the one that is spoken. */
 int client_version(const struct client *c, int api_key, struct err *e);
 
 /* What the broker advertised; false: nothing of this API, which may be one that we do not know. */

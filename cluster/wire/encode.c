@@ -252,20 +252,27 @@ static inline int encode_field(struct to *to, const struct wire_struct *desc, co
 	}
 }
 
-/* Tagged fields that have their default are left out. They go in order of their tags, and each has its length in front, so it is counted first. */
-static int encode_tagged(struct to *to, const struct wire_struct *desc, const uint8_t *in, uint32_t tags)
+/* Takes the field with the least tag out of a set of them, which has a bit for each field of the struct. */
+static const struct wire_field *least_tag(const struct wire_struct *desc, uint32_t *set)
 {
-	int rc = put_uvarint(to, (uint32_t)__builtin_popcount(tags));
-	for (uint32_t tag = 0; tags >> tag && rc == 0; tag++) {
-		if (!(tags >> tag & 1))
-			continue;
-		const struct wire_field *f = desc->fields;
-		while (f->tag != tag || !wire_versions_have(f->tagged, to->version))
-			f++;
+	int least = __builtin_ctz(*set);
+	for (int i = least + 1; i < desc->n_fields; i++)
+		if ((*set >> i & 1) && desc->fields[i].tag < desc->fields[least].tag)
+			least = i;
+	*set &= ~(1u << least);
+	return &desc->fields[least];
+}
+
+/* Tagged fields that have their default are left out. They go in order of their tags, and each has its length in front, so it is counted first. */
+static int encode_tagged(struct to *to, const struct wire_struct *desc, const uint8_t *in, uint32_t set)
+{
+	int rc = put_uvarint(to, (uint32_t)__builtin_popcount(set));
+	while (set && rc == 0) {
+		const struct wire_field *f = least_tag(desc, &set);
 		struct to count = {.err = to->err, .message = to->message, .version = to->version, .flexible = to->flexible};
 		rc = encode_field(&count, desc, f, in + f->offset);
 		if (rc == 0)
-			rc = put_uvarint(to, tag);
+			rc = put_uvarint(to, f->tag);
 		if (rc == 0)
 			rc = put_uvarint(to, (uint32_t)count.counted);
 		if (rc == 0)
@@ -276,21 +283,21 @@ static int encode_tagged(struct to *to, const struct wire_struct *desc, const ui
 
 static int encode_struct(struct to *to, const struct wire_struct *desc, const uint8_t *in)
 {
-	uint32_t tags = 0;
+	uint32_t set = 0; /* of tagged fields */
 	for (const struct wire_field *f = desc->fields, *end = f + desc->n_fields; f < end; f++) {
 		if (!wire_versions_have(f->in, to->version)) {
 			if (!f->ignorable && !wire_is_default(f, in + f->offset))
 				return refuse(to, ERR_UNSUPPORTED, desc, f, "is set, but there is no such field in");
 		} else if (wire_versions_have(f->tagged, to->version)) {
 			if (!wire_is_default(f, in + f->offset))
-				tags |= 1u << f->tag;
+				set |= 1u << (f - desc->fields);
 		} else {
 			int rc = encode_field(to, desc, f, in + f->offset);
 			if (rc < 0)
 				return rc;
 		}
 	}
-	return to->flexible ? encode_tagged(to, desc, in, tags) : 0;
+	return to->flexible ? encode_tagged(to, desc, in, set) : 0;
 }
 
 static int encode(struct to *to, const void *message)

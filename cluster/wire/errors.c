@@ -78,6 +78,10 @@ enum kafka_error kafka_error_of(int err_code)
 		return KAFKA_FENCED_LEADER_EPOCH;
 	case ERR_UNKNOWN_EPOCH:
 		return KAFKA_UNKNOWN_LEADER_EPOCH;
+	case ERR_NOT_ENOUGH_AFTER:
+		return KAFKA_NOT_ENOUGH_REPLICAS_AFTER_APPEND;
+	case ERR_NOT_YET:
+		return KAFKA_OFFSET_NOT_AVAILABLE;
 	case ERR_NO_MEMORY:
 		break;
 	}

@@ -72,6 +72,8 @@ enum wire_type {
 	WIRE_ARRAY,           /* of structs, if `of` is set; else of `element` */
 };
 
+enum { WIRE_OWN_TAGS = 10000 };
+
 /* Versions from `first` up to but not `end`: zeros are no version at all. */
 struct wire_versions {
 	int16_t first, end;
@@ -86,8 +88,8 @@ struct wire_field {
 	int64_t def;                  /* numbers and bools: the default. Anything else: -1 if the default is null */
 	struct wire_versions in, nullable, tagged;
 	uint16_t offset;
+	uint16_t tag;                 /* from WIRE_OWN_TAGS on: ours, which Kafka does not have */
 	uint8_t type, element;        /* enum wire_type */
-	uint8_t tag;
 	bool ignorable;
 	bool old_string;              /* has a length of 2 bytes in flexible versions too */
 };

@@ -19,7 +19,7 @@ static char root[64], data[100], other[100];
 static struct conf_schema *schema;
 static struct conf *conf;
 static struct broker *b;
-static struct err err;
+static _Thread_local struct err err;
 
 static void prepare(void)
 {

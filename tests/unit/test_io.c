@@ -494,6 +494,26 @@ static void test_replace_file_paths(void **state)
 	assert_int_equal(io_replace_file(in("none/a"), "x", 1, true), -ENOENT);
 }
 
+static void test_a_secret_is_for_its_owner_alone(void **state)
+{
+	struct stat st;
+	char path[512];
+	(void)state;
+	snprintf(path, sizeof path, "%s", in("secret.tmp"));
+	int fd = io_open(path, O_WRONLY | O_CREAT, 0666); /* left there, open to everybody, and held */
+	assert_int_equal(io_replace_secret(in("secret"), "word", 4), 0);
+	assert_int_equal(io_stat(in("secret"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(st.st_size, 4);
+	assert_int_equal(io_fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 0);
+	assert_int_equal(io_close(fd), 0);
+	assert_int_equal(io_replace_secret(in("secret"), "other", 5), 0);
+	assert_int_equal(io_stat(in("secret"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(io_stat(in("secret.tmp"), &st), -ENOENT);
+}
+
 static void test_remove_dir(void **state)
 {
 	(void)state;
@@ -556,6 +576,7 @@ int main(void)
 		IN_DIR(test_replace_file),
 		IN_DIR(test_replace_file_failing_leaves_the_old_one),
 		IN_DIR(test_replace_file_paths),
+		IN_DIR(test_a_secret_is_for_its_owner_alone),
 		IN_DIR(test_remove_dir),
 		IN_DIR(test_remove_dir_with_a_subdirectory_keeps_all),
 		IN_DIR(test_remove_dir_failing),

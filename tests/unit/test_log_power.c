@@ -247,19 +247,45 @@ static void move_start(void)
 		assert_int_equal(log_remove_deleted(f.log, &f.err), 0);
 }
 
-static void check_after_cut(int64_t flushed)
+static struct { size_t left; bool done; } cut;
+
+static void cut_path(char path[80])
+{
+	snprintf(path, 80, "%s/cut", f.root);
+}
+
+static ssize_t cut_at_call(void *arg, enum io_call call, const char *name, int fd, size_t bytes)
+{
+	char to[80];
+	note_syncs(arg, call, name, fd, bytes);
+	if (call == IO_READ || call == IO_STAT || call == IO_MMAP || cut.done || cut.left--)
+		return 0;
+	cut.done = true;
+	cut_path(to);
+	io_set_hook(NULL, NULL);
+	cut_power(to);
+	io_set_hook(cut_at_call, NULL);
+	return 0;
+}
+
+/* The directory of the cut holds the log up to an offset from `flushed` on; where again_at is not -1 it can be cut there. */
+static void check_cut_dir(int64_t flushed, int64_t again_at)
 {
 	struct log *l = f.log;
-	char dir[sizeof f.dir], cut[80];
+	char dir[sizeof f.dir], to[80];
 	struct model whole = f.m;
 	strcpy(dir, f.dir);
-	snprintf(cut, sizeof cut, "%s/cut", f.root);
+	cut_path(to);
 	io_set_hook(NULL, NULL);
-	cut_power(cut);
-	snprintf(f.dir, sizeof f.dir, "%s", cut);
+	snprintf(f.dir, sizeof f.dir, "%s", to);
 	if (fx_try_open(&f) < 0)
 		fail_msg("after the cut (flushed %" PRId64 ", recovery point %" PRId64 ", end %" PRId64 "): %s", flushed, f.recovery_point, f.m.leo, f.err.text);
 	assert_true(f.log->leo >= flushed && f.log->leo <= whole.leo);
+	if (again_at >= 0 && below(2)) {
+		assert_int_equal(log_truncate(f.log, again_at, &f.err), 0);
+		assert_true(f.log->leo <= again_at);
+		assert_int_equal(log_project(f.log, log_last_stable(f.log), &f.err), 0);
+	}
 	/* the model cut at the same place, in a copy of what a cut changes */
 	f.m.txn = malloc((whole.txn_count + 1) * sizeof *f.m.txn);
 	if (whole.txn_count)
@@ -287,7 +313,44 @@ static void check_after_cut(int64_t flushed)
 	io_set_hook(note_syncs, NULL);
 }
 
-static void run(bool transactions, bool starts, int rounds)
+static void check_after_cut(int64_t flushed)
+{
+	char to[80];
+	cut_path(to);
+	io_set_hook(NULL, NULL);
+	cut_power(to);
+	check_cut_dir(flushed, -1);
+}
+
+/* The log's end is cut, as a follower does; the power may go at any call of that, and what was cut never comes back once it has returned. */
+static void cut_end(int64_t floor, int open[3])
+{
+	int64_t room = f.m.leo - floor, back = below(3) ? (int64_t)below(30) : (int64_t)below((size_t)room + 1), at = back > room ? floor : f.m.leo - back;
+	assert_int_equal(log_hold_flushed(f.log, at, &f.err), 0);
+	int64_t end = f.log->flush_limit;
+	if (f.recovery_point > f.log->flushed_offset)
+		f.recovery_point = f.log->flushed_offset;
+	cut.left = below(25);
+	cut.done = false;
+	io_set_hook(cut_at_call, NULL);
+	if (log_truncate(f.log, at, &f.err) < 0)
+		fail_msg("log_truncate: %s", f.err.text);
+	struct log *l = f.log;
+	if (cut.done)
+		check_cut_dir(f.recovery_point, at);
+	io_set_hook(note_syncs, NULL);
+	f.log = l;
+	if (at < f.m.leo)
+		assert_int_equal(l->leo, end);
+	model_cut(&f.m, f.log->leo);
+	assert_int_equal(log_project(f.log, log_last_stable(f.log), &f.err), 0);
+	for (size_t i = 0; i < f.m.txn_count; i++)
+		if (f.m.txn[i].outcome == OPEN && f.m.txn[i].first_offset >= 0 && f.m.txn[i].first_offset < f.m.leo)
+			fx_end(&f, (int)i, below(2));
+	open[0] = open[1] = open[2] = -1;
+}
+
+static void run(bool transactions, bool starts, bool ends, int rounds)
 {
 	int open[3] = {-1, -1, -1};
 	f.limits.segment_bytes = 8000;
@@ -302,6 +365,8 @@ static void run(bool transactions, bool starts, int rounds)
 			f.recovery_point = f.log->flushed_offset;
 		if (starts && below(15) == 0 && f.log->view_offset > f.log->start_offset)
 			move_start();
+		if (ends && below(20) == 0)
+			cut_end(f.m.start_offset, open);
 		if (below(3) == 0)
 			check_after_cut(f.log->flushed_offset);
 		if (below(40) == 0) { /* stopped in good order, and started again */
@@ -316,43 +381,34 @@ static void run(bool transactions, bool starts, int rounds)
 static void test_plain(void **state)
 {
 	(void)state;
-	run(false, false, 600);
+	run(false, false, false, 600);
 }
 
 static void test_transactions(void **state)
 {
 	(void)state;
-	run(true, false, 600);
+	run(true, false, false, 600);
 }
 
 static void test_starts(void **state)
 {
 	(void)state;
-	run(true, true, 600);
+	run(true, true, false, 600);
+}
+
+static void test_ends(void **state)
+{
+	(void)state;
+	run(false, true, true, 700);
+}
+
+static void test_ends_of_transactions(void **state)
+{
+	(void)state;
+	run(true, false, true, 700);
 }
 
 /* ---- while it is compacted ---- */
-
-static struct { size_t left; bool done; } cut;
-
-static void cut_path(char path[80])
-{
-	snprintf(path, 80, "%s/cut", f.root);
-}
-
-static ssize_t cut_at_call(void *arg, enum io_call call, const char *name, int fd, size_t bytes)
-{
-	char to[80];
-	note_syncs(arg, call, name, fd, bytes);
-	if (call == IO_READ || call == IO_STAT || call == IO_MMAP || cut.done || cut.left--)
-		return 0;
-	cut.done = true;
-	cut_path(to);
-	io_set_hook(NULL, NULL);
-	cut_power(to);
-	io_set_hook(cut_at_call, NULL);
-	return 0;
-}
 
 static bool *records_there(const struct cx *c)
 {
@@ -430,6 +486,8 @@ int main(void)
 		T(test_plain),
 		T(test_transactions),
 		T(test_starts),
+		T(test_ends),
+		T(test_ends_of_transactions),
 		T(test_compaction),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

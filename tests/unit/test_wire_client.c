@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -489,6 +490,33 @@ static void serve_in_drops(struct broker *b)
 	}
 }
 
+/* Whatever it waits for: an answer, or the versions when it is opened. */
+static void test_a_call_is_given_up_once_its_descriptor_says_so(void **state)
+{
+	(void)state;
+	struct broker *b = start(AF_INET, serve_silence_after_versions);
+	struct client *c;
+	struct err e = ERR_INIT;
+	struct metadata_request request;
+	struct metadata_response r;
+	int cancel = eventfd(0, EFD_CLOEXEC);
+	assert_true(cancel >= 0);
+	assert_int_equal(client_open_cancellable(&c, b->address, "me", LONG_MS, cancel, &e), 0);
+	wire_init(&wire_metadata_request, &request);
+	assert_int_equal(client_send(c, API_METADATA, -1, &request, &e), 0);
+	assert_int_equal(write(cancel, &(uint64_t){1}, sizeof(uint64_t)), sizeof(uint64_t));
+	assert_int_equal(client_receive(c, API_METADATA, &r, &e), ERR_INTERRUPTED);
+	assert_non_null(strstr(e.text, "given up while waiting for a response"));
+	assert_int_equal(client_call(c, API_METADATA, &request, &r, &e), ERR_INTERRUPTED);
+	client_close(c);
+	stop(b);
+	b = start(AF_INET, serve_nothing);
+	assert_int_equal(client_open_cancellable(&c, b->address, "me", LONG_MS, cancel, &e), ERR_INTERRUPTED);
+	assert_null(c);
+	close(cancel);
+	stop(b);
+}
+
 static void test_a_response_may_come_in_drops(void **state)
 {
 	(void)state;
@@ -545,6 +573,23 @@ static void test_connecting_ends_with_the_timeout(void **state)
 	close(listening);
 }
 
+static void test_who_listens_nowhere_refuses(void **state)
+{
+	(void)state;
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t n = sizeof a;
+	char address[64];
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_true(bind(fd, (struct sockaddr *)&a, n) == 0 && getsockname(fd, (struct sockaddr *)&a, &n) == 0);
+	snprintf(address, sizeof address, "127.0.0.1:%d", ntohs(a.sin_port));
+	assert_true(client_refuses(address, 5000)); /* bound, but nobody listens */
+	assert_int_equal(listen(fd, 4), 0);
+	assert_false(client_refuses(address, 5000));
+	assert_false(client_refuses("no.such.host.invalid:1", 1000));
+	assert_false(client_refuses("nonsense:port", 1000));
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -555,9 +600,11 @@ int main(void)
 		cmocka_unit_test(test_a_broker_that_knows_older_versions_is_asked_again),
 		cmocka_unit_test(test_what_is_no_broker_is_told_as_what_it_is),
 		cmocka_unit_test(test_a_connection_that_failed_once_says_so_ever_after),
+		cmocka_unit_test(test_a_call_is_given_up_once_its_descriptor_says_so),
 		cmocka_unit_test(test_a_response_may_come_in_drops),
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_connecting_ends_with_the_timeout),
+		cmocka_unit_test(test_who_listens_nowhere_refuses),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

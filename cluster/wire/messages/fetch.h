@@ -63,7 +63,8 @@ WIRE_MESSAGE(fetch_request, 4, 18, 12)
 	F(S, nested(fetch_response_snapshot_id),        snapshot_id,            SINCE(12), .tagged = SINCE(12), .tag = 2) \
 	F(S, array(fetch_response_aborted_transaction), aborted_transactions,   ALWAYS, .nullable = ALWAYS, IGNORABLE) \
 	F(S, int32,                                     preferred_read_replica, SINCE(11), .def = -1) \
-	F(S, records,                                   records,                ALWAYS, .nullable = ALWAYS)
+	F(S, records,                                   records,                ALWAYS, .nullable = ALWAYS) \
+	F(S, int64,                                     log_start_position,     SINCE(12), .tagged = SINCE(12), .tag = WIRE_OWN_TAGS, .def = -1, IGNORABLE) /* of the view: only to replicas that are out of range, see cluster/replica */
 #define FIELDS_fetch_response_topic(F, S) \
 	F(S, string,                          topic,      UNTIL(12), IGNORABLE) \
 	F(S, uuid,                            topic_id,   SINCE(13), IGNORABLE) \

@@ -1,6 +1,7 @@
 /* Every family of messages. No guard: messages.h includes it for the structs, tables.c for the tables. */
 #include "cluster/wire/messages/configs.h"
 #include "cluster/wire/messages/consumer_offsets.h"
+#include "cluster/wire/messages/control.h"
 #include "cluster/wire/messages/fetch.h"
 #include "cluster/wire/messages/group.h"
 #include "cluster/wire/messages/log_dirs.h"
@@ -8,5 +9,6 @@
 #include "cluster/wire/messages/offsets.h"
 #include "cluster/wire/messages/produce.h"
 #include "cluster/wire/messages/producers.h"
+#include "cluster/wire/messages/reassign.h"
 #include "cluster/wire/messages/topics.h"
 #include "cluster/wire/messages/versions.h"

@@ -12,7 +12,8 @@
 	F(S, int32,                                   num_partitions,     ALWAYS) \
 	F(S, int16,                                   replication_factor, ALWAYS) \
 	F(S, array(create_topics_request_assignment), assignments,        ALWAYS) \
-	F(S, array(create_topics_request_config),     configs,            ALWAYS)
+	F(S, array(create_topics_request_config),     configs,            ALWAYS) \
+	F(S, uuid,                                    topic_id,           SINCE(5), .tagged = SINCE(5), .tag = WIRE_OWN_TAGS, IGNORABLE) /* that it is to have: who asks again knows by it what it has made */
 #define FIELDS_create_topics_request(F, S) \
 	F(S, array(create_topics_request_topic), topics,        ALWAYS) \
 	F(S, int32,                              timeout_ms,    ALWAYS, .def = 60000) \
@@ -70,7 +71,8 @@ WIRE_MESSAGE(delete_topics_response, 1, 6, 4)
 #define FIELDS_create_partitions_request_topic(F, S) \
 	F(S, string,                                      name,        ALWAYS) \
 	F(S, int32,                                       count,       ALWAYS) \
-	F(S, array(create_partitions_request_assignment), assignments, ALWAYS, .nullable = ALWAYS)
+	F(S, array(create_partitions_request_assignment), assignments, ALWAYS, .nullable = ALWAYS) \
+	F(S, int32,                                       from,        SINCE(2), .tagged = SINCE(2), .tag = WIRE_OWN_TAGS, .def = -1, IGNORABLE) /* only where it has so many; -1: it may have any */
 #define FIELDS_create_partitions_request(F, S) \
 	F(S, array(create_partitions_request_topic), topics,        ALWAYS) \
 	F(S, int32,                                  timeout_ms,    ALWAYS) \

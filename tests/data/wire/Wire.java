@@ -18,6 +18,7 @@ import java.util.TreeMap;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.message.ApiMessageType;
+import org.apache.kafka.common.message.ApiVersionsResponseData;
 import org.apache.kafka.common.message.RequestHeaderData;
 import org.apache.kafka.common.message.ResponseHeaderData;
 import org.apache.kafka.common.protocol.ApiKeys;
@@ -31,23 +32,19 @@ import org.apache.kafka.common.protocol.types.Schema;
 import org.apache.kafka.common.protocol.types.TaggedFields;
 import org.apache.kafka.common.record.BaseRecords;
 import org.apache.kafka.common.record.MemoryRecords;
-import org.apache.kafka.coordinator.group.generated.GroupMetadataKey;
-import org.apache.kafka.coordinator.group.generated.GroupMetadataValue;
-import org.apache.kafka.coordinator.group.generated.LegacyOffsetCommitKey;
-import org.apache.kafka.coordinator.group.generated.OffsetCommitKey;
-import org.apache.kafka.coordinator.group.generated.OffsetCommitValue;
 
 /*
- * Writes what Kafka itself says of the wire, for test_wire_corpus.c: `java -cp JARS Wire.java messages|refused|utf8|errors|apis [API KEY...]`.
- * tests/lib/record_wire.py runs it. The same Kafka writes the same bytes each time.
+ * Writes what Kafka itself says of the wire, for test_wire_corpus.c: `java -cp JARS Wire.java messages|others|refused|others-refused|utf8|errors|apis [API KEY...]`.
+ * tests/lib/record_wire.py runs it, with the jars of 4.1, and with those of 3.9 for the requests between brokers. The same Kafka writes the same bytes each time.
  *
  *   messages   NAME VERSION HEX JSON: a message that Kafka's own class encoded, and the values that its class then decoded from it: of every
  *              field, also those that the version does not have and which therefore have their default. Bytes and uuids are hex.
  *   refused    NAME FIELD set|null VERSION...: an otherwise empty message with this field (of one element of each array above it) set to something else than its
  *              default, or to null: the versions in which Kafka refuses to encode that
+ *   others     the same of headers and of the records of __consumer_offsets; others-refused
  *   utf8       HEX HEX: bytes, and what they are once Kafka has read them as a string
  *   errors     CODE NAME RETRIABLE
- *   apis       KEY NAME MIN MAX: what a broker advertises; then for each version the header versions of request and response
+ *   apis       KEY NAME MIN MAX: what a broker advertises (of a request between brokers: what there is); then for each version the header versions of request and response
  */
 public class Wire {
     static final PrintStream OUT = new PrintStream(System.out, false, StandardCharsets.UTF_8);
@@ -65,15 +62,17 @@ public class Wire {
             case "messages" -> {
                 for (int i = 1; i < arguments.length; i++)
                     api(ApiMessageType.fromApiKey(Short.parseShort(arguments[i])));
+            }
+            case "others" -> {
                 for (short v = 1; v <= 2; v++)
                     record("RequestHeader", v, RequestHeaderData.class, RequestHeaderData.SCHEMAS[v], null);
                 for (short v = 0; v <= 1; v++)
                     record("ResponseHeader", v, ResponseHeaderData.class, ResponseHeaderData.SCHEMAS[v], null);
-                key("OffsetCommitKey", LegacyOffsetCommitKey.class, LegacyOffsetCommitKey.SCHEMA_0, 0);
-                key("OffsetCommitKey", OffsetCommitKey.class, OffsetCommitKey.SCHEMA_0, 1);
-                key("GroupMetadataKey", GroupMetadataKey.class, GroupMetadataKey.SCHEMA_0, 2);
-                value("OffsetCommitValue", OffsetCommitValue.class, OffsetCommitValue.SCHEMAS);
-                value("GroupMetadataValue", GroupMetadataValue.class, GroupMetadataValue.SCHEMAS);
+                key("OffsetCommitKey", "LegacyOffsetCommitKey", 0);
+                key("OffsetCommitKey", "OffsetCommitKey", 1);
+                key("GroupMetadataKey", "GroupMetadataKey", 2);
+                value("OffsetCommitValue");
+                value("GroupMetadataValue");
             }
             case "refused" -> {
                 for (int i = 1; i < arguments.length; i++) {
@@ -81,8 +80,10 @@ public class Wire {
                     refused(type.name + "Request", type.newRequest().getClass(), "", type.newRequest().getClass(), made -> made);
                     refused(type.name + "Response", type.newResponse().getClass(), "", type.newResponse().getClass(), made -> made);
                 }
-                refused("OffsetCommitValue", OffsetCommitValue.class, "", OffsetCommitValue.class, made -> made);
-                refused("GroupMetadataValue", GroupMetadataValue.class, "", GroupMetadataValue.class, made -> made);
+            }
+            case "others-refused" -> {
+                for (String name : List.of("OffsetCommitValue", "GroupMetadataValue"))
+                    refused(name, group(name), "", group(name), made -> made);
             }
             case "utf8" -> utf8();
             case "errors" -> {
@@ -97,10 +98,18 @@ public class Wire {
         OUT.flush();
     }
 
-    static void versions(ApiKeys api) {
-        var range = api.toApiVersionForApiResponse(false, ApiMessageType.ListenerType.BROKER).orElseThrow();
-        OUT.print(api.id + " " + api.messageType.name + " " + range.minVersion() + " " + range.maxVersion());
-        for (short v = api.oldestVersion(); v <= range.maxVersion(); v++)
+    /* What only some releases have is looked for by name. */
+    static void versions(ApiKeys api) throws Exception {
+        short min = api.oldestVersion(), max = api.latestVersion();
+        if (api.messageType.listeners().contains(ApiMessageType.ListenerType.BROKER)) {
+            var advertised = (java.util.Optional<?>) ApiKeys.class.getMethod("toApiVersionForApiResponse", boolean.class, ApiMessageType.ListenerType.class)
+                .invoke(api, false, ApiMessageType.ListenerType.BROKER);
+            ApiVersionsResponseData.ApiVersion range = (ApiVersionsResponseData.ApiVersion) advertised.orElseThrow();
+            min = range.minVersion();
+            max = range.maxVersion();
+        }
+        OUT.print(api.id + " " + api.messageType.name + " " + min + " " + max);
+        for (short v = api.oldestVersion(); v <= max; v++)
             OUT.print(" " + v + ":" + api.requestHeaderVersion(v) + ":" + api.responseHeaderVersion(v));
         OUT.println();
     }
@@ -112,13 +121,19 @@ public class Wire {
         }
     }
 
-    static void key(String name, Class<? extends ApiMessage> message, Schema schema, int version) throws Exception {
-        record(name, (short) 0, message, schema, (short) version);
+    @SuppressWarnings("unchecked")
+    static Class<? extends ApiMessage> group(String name) throws Exception {
+        return (Class<? extends ApiMessage>) Class.forName("org.apache.kafka.coordinator.group.generated." + name);
     }
 
-    static void value(String name, Class<? extends ApiMessage> message, Schema[] schemas) throws Exception {
+    static void key(String name, String message, int version) throws Exception {
+        record(name, (short) 0, group(message), (Schema) group(message).getField("SCHEMA_0").get(null), (short) version);
+    }
+
+    static void value(String name) throws Exception {
+        Schema[] schemas = (Schema[]) group(name).getField("SCHEMAS").get(null);
         for (short v = 0; v < schemas.length; v++)
-            record(name, v, message, schemas[v], v);
+            record(name, v, group(name), schemas[v], v);
     }
 
     /* prefix: what stands in 2 bytes before the message and is its version to others, if anything. */
@@ -147,7 +162,7 @@ public class Wire {
         Object made = c.getDeclaredConstructor().newInstance();
         for (BoundField f : schema.fields()) {
             if (f.def.type instanceof TaggedFields tagged) {
-                for (var t : new TreeMap<>(tagged.fields()).values()) {
+                for (var t : fieldsOf(tagged).values()) {
                     if (fill == Fill.FULL || fill == Fill.RANDOM && random.nextBoolean())
                         set(made, c, t.name, t.type);
                 }
@@ -156,6 +171,13 @@ public class Wire {
             }
         }
         return made;
+    }
+
+    @SuppressWarnings("unchecked")
+    static TreeMap<Integer, org.apache.kafka.common.protocol.types.Field> fieldsOf(TaggedFields tagged) throws Exception {
+        Field fields = TaggedFields.class.getDeclaredField("fields");
+        fields.setAccessible(true);
+        return new TreeMap<>((java.util.Map<Integer, org.apache.kafka.common.protocol.types.Field>) fields.get(tagged));
     }
 
     static String camel(String name) {

@@ -1,0 +1,197 @@
+#include "cluster/partition_isr.h"
+
+#include <stdlib.h>
+
+#include "store/err.h"
+
+#define LONG_AGO (INT64_MIN / 2)
+
+static uint32_t bit(int i)
+{
+	return UINT32_C(1) << i;
+}
+
+static int place_of(const struct isr_member *m, int count, int32_t id)
+{
+	int i = 0;
+	while (i < count && m[i].id != id)
+		i++;
+	return i < count ? i : -1;
+}
+
+static uint32_t maximal(const struct isr *x)
+{
+	return x->committed | x->proposed;
+}
+
+/* ---- who is who ---- */
+
+static uint32_t places_of(const struct isr_member *m, int count, const int32_t *ids, int id_count, bool *strange)
+{
+	uint32_t places = 0;
+	for (int i = 0; i < id_count; i++) {
+		int at = place_of(m, count, ids[i]);
+		if (at >= 0)
+			places |= bit(at);
+		else
+			*strange = true;
+	}
+	return places;
+}
+
+int isr_set(struct isr *x, int32_t self, const int32_t *replicas, int replica_count, const int32_t *isr, int isr_count)
+{
+	if (replica_count < 1 || replica_count > ISR_REPLICAS || isr_count < 0)
+		return ERR_INVALID;
+	struct isr_member *m = calloc((size_t)replica_count, sizeof *m);
+	if (!m)
+		return ERR_NO_MEMORY;
+	bool strange = false;
+	for (int i = 0; i < replica_count; i++) {
+		int known = place_of(x->member, x->count, replicas[i]);
+		strange |= place_of(m, i, replicas[i]) >= 0;
+		m[i] = known >= 0 ? x->member[known]
+				  : (struct isr_member){.id = replicas[i], .end = -1, .broker_epoch = -1, .fetched_ms = LONG_AGO, .fetched_end = -1, .caught_up_ms = LONG_AGO};
+	}
+	uint32_t committed = places_of(m, replica_count, isr, isr_count, &strange);
+	if (strange) {
+		free(m);
+		return ERR_INVALID;
+	}
+	free(x->member);
+	x->member = m;
+	x->count = replica_count;
+	x->self = place_of(m, replica_count, self);
+	x->committed = x->proposed = committed;
+	return 0;
+}
+
+void isr_release(struct isr *x)
+{
+	free(x->member);
+	*x = (struct isr){0};
+}
+
+void isr_begin_epoch(struct isr *x, int64_t end, int64_t now_ms)
+{
+	x->epoch_start = end;
+	x->proposed = x->committed;
+	for (int i = 0; i < x->count; i++) {
+		struct isr_member *m = &x->member[i];
+		m->end = m->fetched_end = -1;
+		m->fetched_ms = LONG_AGO;
+		m->caught_up_ms = x->committed & bit(i) ? now_ms : LONG_AGO; /* who is out does not hold up the high watermark */
+	}
+}
+
+int isr_size(const struct isr *x)
+{
+	return x->count ? __builtin_popcount(x->committed) : 1;
+}
+
+bool isr_is_alone(const struct isr *x)
+{
+	return !x->count || (maximal(x) & ~bit(x->self)) == 0;
+}
+
+bool isr_has(const struct isr *x, int32_t id)
+{
+	int at = place_of(x->member, x->count, id);
+	return at >= 0 && x->committed & bit(at);
+}
+
+/* ---- how far they are ---- */
+
+int isr_fetched(struct isr *x, const struct isr_fetch *f)
+{
+	int at = place_of(x->member, x->count, f->id);
+	if (at < 0 || at == x->self)
+		return ERR_NOT_FOUND;
+	struct isr_member *m = &x->member[at];
+	if (f->broker_epoch >= 0 && f->broker_epoch < m->broker_epoch)
+		return ERR_FENCED_EPOCH;
+	if (f->broker_epoch > m->broker_epoch)
+		m->broker_epoch = f->broker_epoch;
+	/* it has all there is; or all that there was at its last Fetch, so it had that then */
+	int64_t caught_up_ms = f->end >= f->leader_end ? f->now_ms : m->fetched_end >= 0 && f->end >= m->fetched_end ? m->fetched_ms : LONG_AGO;
+	if (caught_up_ms > m->caught_up_ms)
+		m->caught_up_ms = caught_up_ms;
+	m->end = f->end;
+	m->fetched_ms = f->now_ms;
+	if (f->leader_end > m->fetched_end)
+		m->fetched_end = f->leader_end;
+	return 0;
+}
+
+static bool keeps_up(const struct isr_member *m, int64_t leader_end, int64_t lag_ms, int64_t now_ms)
+{
+	return m->end == leader_end || now_ms - m->caught_up_ms <= lag_ms;
+}
+
+int64_t isr_high_watermark(const struct isr *x, const struct isr_rule *rule, int64_t high, int64_t own_end, int64_t leader_end, int64_t now_ms)
+{
+	int enough = rule->min_insync < x->count ? rule->min_insync : x->count; /* never more than there are */
+	if (isr_size(x) < enough)
+		return high;
+	int64_t least = own_end;
+	for (int i = 0; i < x->count; i++) {
+		const struct isr_member *m = &x->member[i];
+		if (i != x->self && m->end < least && (maximal(x) & bit(i) || keeps_up(m, leader_end, rule->lag_ms, now_ms)))
+			least = m->end;
+	}
+	return least > high ? least : high;
+}
+
+/* ---- changes ---- */
+
+static void propose(struct isr *x, uint32_t places, struct isr_change *c)
+{
+	x->proposed = places;
+	*c = (struct isr_change){.serial = ++x->serial};
+	for (int i = 0; i < x->count; i++)
+		if (places & bit(i)) {
+			c->member[c->count].id = x->member[i].id;
+			c->member[c->count++].broker_epoch = i == x->self ? -1 : x->member[i].broker_epoch;
+		}
+}
+
+bool isr_grow(struct isr *x, int32_t id, int64_t high, struct isr_change *c)
+{
+	int at = place_of(x->member, x->count, id);
+	if (at < 0 || x->proposed != x->committed || x->committed & bit(at))
+		return false;
+	if (x->member[at].end < high || x->member[at].end < x->epoch_start)
+		return false;
+	propose(x, x->committed | bit(at), c);
+	return true;
+}
+
+bool isr_shrink(struct isr *x, const struct isr_rule *rule, int64_t leader_end, int64_t now_ms, struct isr_change *c)
+{
+	uint32_t stay = x->committed;
+	if (x->proposed != x->committed)
+		return false;
+	for (int i = 0; i < x->count; i++)
+		if (i != x->self && x->committed & bit(i) && !keeps_up(&x->member[i], leader_end, rule->lag_ms, now_ms))
+			stay &= ~bit(i);
+	if (stay == x->committed)
+		return false;
+	propose(x, stay, c);
+	return true;
+}
+
+bool isr_is_asked(const struct isr *x, uint32_t serial)
+{
+	return x->proposed != x->committed && x->serial == serial;
+}
+
+void isr_commit(struct isr *x, const int32_t *isr, int isr_count)
+{
+	bool strange = false;
+	x->committed = x->proposed = places_of(x->member, x->count, isr, isr_count, &strange);
+}
+
+void isr_withdraw(struct isr *x)
+{
+	x->proposed = x->committed;
+}

@@ -1,0 +1,88 @@
+/*
+ * partition_role: who leads a partition, and what follows from that: replicas, ISR, high watermark, epochs. The steps stand in cluster/README.md.
+ *
+ * A broker that is not of a cluster leads all that it has, each partition with itself as the only replica, by the same code. In a cluster (broker_options.roles) a partition has no
+ * role until partition_become gives it one:
+ *
+ *            appends    replicas' Fetch   consumers    high watermark
+ *   none     refused    refused           refused      stays
+ *   leader   taken      answered          up to it     the least end over the maximal ISR (partition_isr.h); never back within a leadership
+ *   follower refused    refused           up to it     the leader's, as far as its own log goes; back only where its log is cut below
+ *
+ * The mount reads in all three: up to the visible end, which never goes back unless the log is cut below it.
+ *
+ * thread: any, none of it blocks but where it says so. locks: see model.h; `alter` is called with none held.
+ */
+#ifndef CLUSTER_PARTITION_ROLE_H
+#define CLUSTER_PARTITION_ROLE_H
+
+#include "cluster/partition.h"
+#include "cluster/partition_isr.h"
+
+struct role_calls { /* what a partition wants of the cluster */
+	/* Asks the controller for another ISR (AlterPartition), and goes on doing so until there is an answer, which goes to partition_altered with a copy of *c. Must not block. p is
+	 * referenced for the call only. */
+	void (*alter)(void *arg, struct partition *p, const struct isr_change *c);
+	/* Whether this broker is certain that the cluster has not given it up. Asked before each acknowledgement that is its alone; must not block. When it holds again, broker_lease_back. */
+	bool (*lease)(void *arg);
+	void *arg;
+};
+
+struct partition_role { /* as LeaderAndIsr has it */
+	int32_t leader;          /* -1: none just now */
+	int32_t leader_epoch, partition_epoch, controller_epoch;
+	const int32_t *isr;      /* borrowed for the call */
+	int isr_count;
+	const int32_t *replicas; /* in their order; this broker among them */
+	int replica_count;
+};
+
+/* Leader or follower, by r->leader: the one way that a role changes. ERR_FENCED_EPOCH: r is older than what is known here; ERR_INVALID: it cannot be; ERR_OFFLINE, ERR_DELETED, ERR_NO_MEMORY; nothing
+ * has changed then. What is known already is no error. Who waits for replicas of a leader that follows now gets ERR_NOT_LEADER. May open the log, where its end is not known. */
+int partition_become(struct partition *p, const struct partition_role *r, struct err *e);
+/* Neither, until partition_become. What is as old as the last role, or older, is still refused. */
+void partition_stop(struct partition *p);
+
+/* ---- leader ---- */
+
+struct follower_fetch {
+	int32_t id;              /* of the follower's broker */
+	int64_t broker_epoch;    /* -1: it does not say */
+	int32_t current_epoch;   /* the leader epoch that it follows; -1: it does not say, and counts for nothing */
+	int64_t offset;          /* its log ends there */
+	int64_t now_ms;          /* of mono_now */
+};
+/* A follower asks for what is at f->offset, where its log and this one have not parted. p acquired. ERR_NOT_LEADER: this broker does not lead, or the follower was
+ * started anew since; ERR_FENCED_EPOCH; ERR_UNKNOWN_EPOCH, also where it is not known as a replica yet; ERR_OUT_OF_RANGE: it is past the log's end. partition_fetch calls it. */
+int partition_follower_fetched(struct partition *p, const struct follower_fetch *f, struct err *e);
+
+enum isr_answer {
+	ISR_ALTERED,   /* isr and partition_epoch are what the controller has committed, by this change or before */
+	ISR_REFUSED,   /* the change is not made, and never will be (OPERATION_NOT_ATTEMPTED, INELIGIBLE_REPLICA): another may be asked for */
+	ISR_OUTDATED,  /* it was asked of a state that is over, or of one that the controller does not know: it counts until partition_become tells what holds */
+};
+/* The answer to `alter`. One to a change that is over does nothing. */
+void partition_altered(struct partition *p, const struct isr_change *c, enum isr_answer answer, const int32_t *isr, int isr_count, int32_t partition_epoch);
+
+/* From time to time: who has not kept up is to leave the ISR. */
+void partition_check_isr(struct partition *p, int64_t now_ms);
+/* The lease holds again: what waited for that goes on, in all partitions. May open logs. */
+void broker_lease_back(struct broker *b);
+
+/* ---- follower: p acquired; ERR_NOT_LEADER where it does not follow (any more), ERR_FENCED_EPOCH and ERR_UNKNOWN_EPOCH where `epoch` is not the one that it follows ---- */
+
+/* Where its log ends, and the epoch of its last record (-1: it has none): what the next Fetch of that epoch asks for, once the logs do not part. To be had in no other way: a broker that leads by now would
+ * tell its old leader of records that are its own. */
+int partition_follower_end(struct partition *p, int32_t epoch, int64_t *log_end, int32_t *last_epoch, struct err *e);
+/* Whole batches as the leader sent them in that epoch, from the log's end on; one that is cut off at the end is left out, and so is what comes from a later epoch on. The high watermark follows, and the
+ * log start (blocking then). *log_end, with 0: where the next Fetch begins. Errors of log_append_exact: nothing is appended. */
+int partition_follower_append(struct partition *p, const void *bytes, size_t n, int64_t leader_high, int64_t leader_log_start, int32_t epoch, int64_t *log_end, struct err *e);
+/* The leader has answered that the greatest epoch at or below the last one here is `their_epoch`, which ends at `their_end` there (-1, -1: it does not know): cuts what is past that (KIP-101, KIP-279).
+ * *aligned: the logs do not part any more; else it is to be asked again. ERR_OUT_OF_RANGE: they part below the log start: to begin anew. */
+int partition_follower_align(struct partition *p, int32_t their_epoch, int64_t their_end, int32_t epoch, bool *aligned, struct err *e);
+/* Cuts the end, where its log and the leader's part. */
+int partition_follower_truncate(struct partition *p, int64_t offset, int32_t epoch, struct err *e);
+/* Drops everything, and begins anew where the leader's log starts: `position` is that of the leader's view there. Blocks. */
+int partition_follower_restart(struct partition *p, int64_t offset, int64_t position, int32_t epoch, struct err *e);
+
+#endif
