@@ -532,6 +532,7 @@ int broker_open(struct broker **out, const struct broker_options *o, struct err 
 	b->read_only = o->read_only;
 	b->roles = o->roles;
 	b->topic_calls = o->topic_calls;
+	b->property_calls = o->property_calls;
 	b->flush_acks = flush_acks_of(conf_str(o->conf, "log.flush.acks.all"));
 	b->replica_lag_ms = conf_int(o->conf, "replica.lag.time.max.ms");
 	wr_init(&b->known_dirs, 0);
@@ -621,6 +622,16 @@ int broker_close(struct broker *b, struct err *e)
 	}
 	free_broker(b);
 	return x.rc;
+}
+
+void broker_set_remote(struct broker *b, struct remote *r)
+{
+	b->remote = r;
+}
+
+struct remote *broker_remote(const struct broker *b)
+{
+	return b->remote;
 }
 
 int32_t broker_id(const struct broker *b)

@@ -21,6 +21,7 @@ struct broker;
 struct pool;
 struct role_calls;
 struct topic_calls;
+struct property_calls;
 
 extern const struct conf_property cluster_properties[];
 
@@ -36,6 +37,7 @@ struct broker_options {
 	const struct role_calls *roles; /* NULL: it is by itself, and leads all that it has. Else it is of a cluster, leads and follows as partition_become says, and asks these
 	                              (cluster/partition_role.h); borrowed for the broker's life */
 	const struct topic_calls *topic_calls; /* with roles, and only then; borrowed likewise (cluster/topics.h) */
+	const struct property_calls *property_calls; /* the same */
 	void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total); /* NULL, or told of long work during open */
 };
 
@@ -52,6 +54,11 @@ const char *broker_data(const struct broker *b);
 const struct conf *broker_conf(const struct broker *b);
 struct pool *broker_pool(struct broker *b);     /* for work that may block */
 struct timer_heap *broker_timers(struct broker *b); /* fired by the agent's scheduler thread; callbacks must not block */
+
+/* From now on what is not here is read by it (cluster/remote/remote.h), until NULL is set; nothing of the kind may be under way then. */
+struct remote;
+void broker_set_remote(struct broker *b, struct remote *r);
+struct remote *broker_remote(const struct broker *b); /* NULL: there is none */
 
 /* ---- of a cluster: what its log directories know of that (broker_cluster.c) ---- */
 

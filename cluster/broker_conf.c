@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "cluster/model.h"
+#include "store/diag.h"
 #include "store/io.h"
 
 /* ---- what there is ---- */
@@ -161,9 +162,12 @@ static void put_defaults(struct broker *b, struct defaults *d)
 
 int broker_configure(struct broker *b, bool fallback, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e)
 {
+	const struct property_calls *calls = b->property_calls;
 	int rc = check_names(conf_schema_of(b->conf), v, n, e);
 	if (rc < 0)
 		return rc;
+	if (calls)
+		return calls->configure(calls->arg, fallback, v, n, replace, check_only, e);
 	pthread_mutex_lock(&b->configure_lock);
 	struct defaults *d = defaults_new(b, b->defaults->fallback, b->defaults->own);
 	struct conf *c = d ? (fallback ? d->fallback : d->own) : NULL;
@@ -179,6 +183,36 @@ int broker_configure(struct broker *b, bool fallback, const struct conf_change *
 		put_defaults(b, d);
 	else
 		defaults_unref(d);
+	pthread_mutex_unlock(&b->configure_lock);
+	return rc;
+}
+
+int broker_take_properties(struct broker *b, bool fallback, const struct conf_change *v, size_t n, struct err *e)
+{
+	const struct conf_schema *s = conf_schema_of(b->conf);
+	int rc = 0;
+	pthread_mutex_lock(&b->configure_lock);
+	struct defaults *d = defaults_new(b, b->defaults->fallback, b->defaults->own);
+	struct conf *c = d ? (fallback ? d->fallback : d->own) : NULL;
+	if (!d)
+		rc = err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	else
+		conf_clear(c, true);
+	for (size_t i = 0; d && i < n; i++) {
+		struct err why = ERR_INIT;
+		const struct conf_property *row = conf_find(s, v[i].name);
+		if (!row || !broker_conf_is_dynamic(s, row))
+			diag_info("%s: a property of brokers that the cluster keeps, and that is nothing here", v[i].name);
+		else if (conf_set(c, v[i].name, v[i].value, &why) < 0)
+			diag_warning("a property of brokers that the cluster keeps is without effect here: %s", why.text);
+	}
+	if (d && conf_same(c, fallback ? b->defaults->fallback : b->defaults->own)) {
+		defaults_unref(d);
+	} else if (d) {
+		diag_info("the properties of %s are others now", fallback ? "all brokers" : "this broker");
+		rc = save_file(b, fallback, c, e);
+		put_defaults(b, d);
+	}
 	pthread_mutex_unlock(&b->configure_lock);
 	return rc;
 }

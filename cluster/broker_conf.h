@@ -25,6 +25,10 @@ bool broker_conf_is_dynamic(const struct conf_schema *s, const struct conf_prope
  * property, else ERR_INVALID. */
 int broker_configure(struct broker *b, bool fallback, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e);
 
+/* Of a cluster: those of this broker, or of all, are these, as the cluster keeps them (/config/brokers), in place of all before; what cannot be changed at run time here is left out. The file is for the next start.
+ * ERR_NO_MEMORY, or the error of writing that: they are in force all the same. */
+int broker_take_properties(struct broker *b, bool fallback, const struct conf_change *v, size_t n, struct err *e);
+
 /* A dynamic property that is the broker's alone. */
 int64_t broker_conf_int(struct broker *b, const char *name);
 

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "cluster/control/ledger.h"
+#include "cluster/join_config.h"
 #include "cluster/join_link.h"
 #include "cluster/join_topics.h"
 #include "cluster/wire/errors.h"
@@ -22,6 +23,8 @@
 enum { AGAIN_MS = 200, REGISTRATION_MS = 30000 };
 
 const struct conf_property join_properties[] = {
+	{.name = "config.change.retention.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "900000", .min = 0, .max = INT64_MAX, .unit = "ms",
+	 .help = "in a cluster, how long a notice of changed properties stays in ZooKeeper at least"},
 	{.name = "controlled.shutdown.enable", .type = CONF_BOOL, .scope = CONF_BROKER, .preset = "true", .help = "whether a broker that stops first has others lead what it leads"},
 	{.name = "controlled.shutdown.max.retries", .type = CONF_INT, .scope = CONF_BROKER, .preset = "3", .min = 0, .max = INT32_MAX,
 	 .help = "how often the controller is asked for that, where others cannot lead yet or it does not answer"},
@@ -38,6 +41,7 @@ struct place { int32_t id, port; char host[NET_MAX_HOST + 1], rack[NET_MAX_HOST 
 struct join {
 	const struct conf *conf;
 	struct role_calls roles;
+	struct property_calls property_calls;
 	struct join_topics *topics;
 	struct zk_settings zk_settings;
 	struct broker *broker;
@@ -49,6 +53,7 @@ struct join {
 	struct controller *_Atomic controller;
 	struct member *_Atomic member;
 	struct link *_Atomic link;
+	struct configs *_Atomic configs;
 
 	/* The queue's thread: */
 	struct zk_listener listener;
@@ -106,6 +111,58 @@ static int64_t epoch_now(void *arg)
 	struct join *j = arg;
 	struct member *m = atomic_load(&j->member);
 	return m ? member_epoch(m) : -1;
+}
+
+/* ---- properties ---- */
+
+static int not_yet(struct err *e)
+{
+	return err_set(e, ERR_OFFLINE, "this broker is not registered yet");
+}
+
+static int on_change(void *arg, struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e)
+{
+	struct join *j = arg;
+	struct configs *c = atomic_load(&j->configs);
+	return c ? configs_change_topic(c, t, v, n, replace, check_only, e) : not_yet(e);
+}
+
+static int on_configure(void *arg, bool fallback, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e)
+{
+	struct join *j = arg;
+	struct configs *c = atomic_load(&j->configs);
+	return c ? configs_change_broker(c, fallback, v, n, replace, check_only, e) : not_yet(e);
+}
+
+static void on_born(void *arg, struct topic *t)
+{
+	struct join *j = arg;
+	struct configs *c = atomic_load(&j->configs);
+	if (c)
+		configs_born(c, t);
+	else
+		topic_await_properties(t);
+}
+
+void join_expect(struct join *j, const struct configs_topic *v, size_t n)
+{
+	struct configs *c = atomic_load(&j->configs);
+	if (c)
+		configs_expect(c, v, n);
+}
+
+void join_arrived(struct join *j, const struct configs_topic *v, size_t n)
+{
+	struct configs *c = atomic_load(&j->configs);
+	if (c)
+		configs_arrived(c, v, n);
+}
+
+void join_refresh(struct join *j, struct topic *const *t, size_t n, bool brokers)
+{
+	struct configs *c = atomic_load(&j->configs);
+	if (c)
+		configs_refresh(c, t, n, brokers);
 }
 
 /* ---- where the controller is ---- */
@@ -236,6 +293,8 @@ static void on_changed(void *arg, enum zk_change what, const char *path)
 	(void)what;
 	if (!strcmp(path, j->ledger.text))
 		look_at_ledger(j);
+	else if (!strcmp(path, LAYOUT_CONFIG_CHANGES))
+		configs_changed(j->configs);
 }
 
 static void on_again(struct queue_timer *t, void *arg)
@@ -256,6 +315,7 @@ static void on_registered(void *arg, int64_t epoch)
 	j->registered = true;
 	atomic_store(&j->newest_epoch, epoch);
 	look_at_ledger(j);
+	configs_registered(j->configs);
 	controller_start(j->controller);
 	if (l)
 		link_registered(l);
@@ -422,6 +482,7 @@ int join_open(struct join **out, const struct conf *c, struct err *e)
 	}
 	j->conf = c;
 	j->roles = (struct role_calls){.alter = on_alter, .lease = on_lease, .arg = j};
+	j->property_calls = (struct property_calls){.change = on_change, .configure = on_configure, .born = on_born, .arg = j};
 	j->listener = (struct zk_listener){.changed = on_changed, .arg = j};
 	j->again = (struct queue_timer){.fire = on_again, .arg = j};
 	j->look.run = on_look;
@@ -442,6 +503,11 @@ const struct role_calls *join_roles(struct join *j)
 const struct topic_calls *join_topic_calls(struct join *j)
 {
 	return join_topics_calls(j->topics);
+}
+
+const struct property_calls *join_property_calls(struct join *j)
+{
+	return &j->property_calls;
 }
 
 static int open_session(struct join *j, struct err *e)
@@ -472,6 +538,16 @@ static int open_link(struct join *j, struct err *e)
 	int rc = link_new(&l, &o, e);
 	if (rc == 0)
 		atomic_store(&j->link, l);
+	return rc;
+}
+
+static int open_configs(struct join *j, struct err *e)
+{
+	struct configs *c;
+	struct configs_options o = {.broker = j->broker, .zk = j->zk, .timeout_ms = (int)conf_int(j->conf, "request.timeout.ms"), .retention_ms = conf_int(j->conf, "config.change.retention.ms")};
+	int rc = configs_new(&c, &o, e);
+	if (rc == 0)
+		atomic_store(&j->configs, c);
 	return rc;
 }
 
@@ -508,6 +584,8 @@ int join_start(struct join *j, struct broker *b, const struct net_address *at, s
 		rc = open_controller(j, e);
 	if (rc == 0)
 		rc = open_link(j, e);
+	if (rc == 0)
+		rc = open_configs(j, e);
 	if (rc == 0)
 		rc = join_topics_start(j->topics, b, e);
 	if (rc == 0)
@@ -557,6 +635,7 @@ void join_leave(struct join *j)
 		controller_stop(j->controller);
 	}
 	zk_close(j->zk);
+	configs_stop(j->configs);
 	link_stop(l);
 }
 
@@ -576,6 +655,7 @@ void join_free(struct join *j)
 	zk_free(j->zk);
 	member_free(j->member);
 	link_free(j->link);
+	configs_free(j->configs);
 	join_topics_free(j->topics);
 	pthread_mutex_destroy(&j->lock);
 	pthread_mutex_destroy(&j->telling);

@@ -16,6 +16,7 @@
 #include "cluster/control/controller.h"
 #include "cluster/net/settings.h"
 #include "cluster/partition_role.h"
+#include "cluster/topics.h"
 
 struct join;
 
@@ -28,6 +29,7 @@ bool join_is_wanted(const struct conf *c);
 int join_open(struct join **out, const struct conf *c, struct err *e);
 const struct role_calls *join_roles(struct join *j);
 const struct topic_calls *join_topic_calls(struct join *j); /* likewise into broker_options.topic_calls */
+const struct property_calls *join_property_calls(struct join *j);
 
 /* at: where the other brokers reach this one. Returns when it is registered, or why it cannot be: ERR_TIMED_OUT (no ZooKeeper), ERR_BUSY (the id is taken), ERR_INVALID (another cluster), ... It is
  * registered anew, by itself and for ever, when its session has expired. */
@@ -50,6 +52,13 @@ int16_t join_begin(struct join *j, int32_t controller_epoch, int64_t broker_epoc
 void join_end(struct join *j);
 /* All of the roles that registration has were given: what is missing here counts nowhere any more. Blocks. */
 void join_settled(struct join *j, int64_t broker_epoch);
+
+/* Topics of which a controller is about to tell something, for join_begin's caller: their properties are known here between the two, as far as ZooKeeper answers in time. Block. */
+struct configs_topic;
+void join_expect(struct join *j, const struct configs_topic *v, size_t n);
+void join_arrived(struct join *j, const struct configs_topic *v, size_t n);
+/* What the cluster keeps of the properties of topics, and of the broker, is in force here by now (cluster/join_config.h). Blocks. */
+void join_refresh(struct join *j, struct topic *const *t, size_t n, bool brokers);
 
 /* Where a broker is. all: those that are not named are there no longer. host: n bytes. Between join_begin and join_end. ERR_NO_MEMORY: nothing has changed. */
 struct join_place { int32_t id; const char *host, *rack; size_t host_bytes, rack_bytes; int32_t port; }; /* rack NULL: none */

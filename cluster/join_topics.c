@@ -74,7 +74,7 @@ static void pause_before_next(const struct question *q)
 /* Whether somebody else, or the same one later, will say more. */
 static bool is_no_answer(int16_t error)
 {
-	return error == KAFKA_NOT_CONTROLLER || error == KAFKA_REQUEST_TIMED_OUT || error == KAFKA_REASSIGNMENT_IN_PROGRESS;
+	return error == KAFKA_NOT_CONTROLLER || error == KAFKA_REQUEST_TIMED_OUT || error == KAFKA_OPERATION_NOT_ATTEMPTED || error == KAFKA_LEADER_NOT_AVAILABLE || error == KAFKA_REASSIGNMENT_IN_PROGRESS;
 }
 
 static int attempt(struct question *q, struct err *e)
@@ -360,17 +360,18 @@ static int on_destroy(void *arg, struct topic *topic, bool only_if_empty, struct
 	struct delete_topics_request_topic one;
 	struct err own = ERR_INIT;
 	struct question q = {.t = t, .api_key = API_DELETE_TOPICS, .request = &request, .response = &response, .timeout_ms = &request.timeout_ms, .error = delete_error, .deadline = deadline_of(t)};
-	if (only_if_empty)
-		return err_set(e, ERR_UNSUPPORTED, "a topic of a cluster is deleted by its clients");
 	wire_init(&wire_delete_topics_request, &request);
 	wire_init(&wire_delete_topics_request_topic, &one);
 	request.topics.v = &one;
 	request.topics.n = 1;
 	memcpy(one.topic_id.b, topic_id_bytes(topic), sizeof one.topic_id.b);
+	one.only_if_empty = only_if_empty;
 	e = e ? e : &own;
 	int16_t error = ask(&q, e);
 	bool gone = error == KAFKA_NONE || (error == KAFKA_UNKNOWN_TOPIC_ID && q.unsure);
 	int rc = gone ? hear(&q, &(struct news){topic_name(topic), topic_id_bytes(topic), 0, false}, e) : failed(error, e);
+	if (error == KAFKA_INVALID_REQUEST && only_if_empty)
+		rc = e->code = ERR_NOT_EMPTY;
 	client_close(q.client);
 	return rc;
 }

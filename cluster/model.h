@@ -64,6 +64,8 @@ struct broker {
 	const struct conf *conf;        /* as the broker was started with */
 	const struct role_calls *roles; /* NULL: it is of no cluster, and leads what it has */
 	const struct topic_calls *topic_calls; /* NULL: topics are made and deleted here */
+	const struct property_calls *property_calls; /* NULL: properties are kept here alone */
+	struct remote *_Atomic remote;  /* who reads what others have; NULL: nobody */
 	enum flush_acks flush_acks;
 	int64_t replica_lag_ms;         /* replica.lag.time.max.ms */
 	pthread_mutex_t defaults_lock;  /* a leaf: only for taking a reference to them, and for putting others in their place */
@@ -136,6 +138,7 @@ struct topic {
 	struct defaults *defaults;      /* a reference */
 	struct conf *conf;              /* NULL: that of defaults */
 	bool damaged;                   /* topic.properties is damaged or missing, and not replaced yet */
+	_Atomic bool clustered;         /* topic_has_cluster_properties */
 	struct limits limits;
 	struct topic_owner owner;
 	struct partition **partition;   /* never shrinks; grown under conf_lock, read through partition_count */
@@ -177,6 +180,7 @@ struct partition {
 	_Atomic int32_t leader;         /* a broker's id; -1: none that is known */
 	_Atomic int32_t leader_epoch;   /* -1: none known */
 	_Atomic bool shared;            /* there are other replicas */
+	bool sealed;                    /* log_lock: nothing is appended in this leader epoch */
 	_Atomic int64_t high_watermark; /* log_lock; before anything else is known of it: as a checkpoint has it */
 
 	pthread_mutex_t isr_lock;       /* held for moments, by who appends only where it is shared */
@@ -205,6 +209,10 @@ struct partition {
 	_Atomic bool sequential;        /* of the five: positions count for nothing */
 	_Atomic int64_t high_offset, stable_offset, log_end_offset; /* as of then: high watermark, last stable offset up to that, LEO */
 	_Atomic bool visible_known;
+	_Atomic bool settled;           /* of a cluster: since the start it was known once how far it is committed, or that was waited for long enough */
+	_Atomic int64_t settle_by_ns;   /* until when that is waited for, of mono_now; 0: nobody has */
+	_Atomic uint32_t cuts;          /* how often what was visible was taken back */
+	struct remote_view *_Atomic elsewhere; /* what other brokers have said of it (cluster/remote); NULL: nothing was asked. Set once */
 
 	struct delayed_list delayed;    /* who waits for something to happen here */
 	int64_t grown_before;           /* log_lock: bytes appended to logs that were open before this one */
@@ -248,7 +256,9 @@ char *partition_path(const struct partition *p); /* to be freed; NULL: no memory
 bool partition_close_idle(struct partition *p, int64_t idle_before_ms, struct err *e);
 /* At the end: no use is left. */
 int partition_close(struct partition *p, struct err *e);
-/* As partition_visible, but that the positions count for nothing. */
+/* As partition_visible, of what is here. */
+int partition_visible_here(struct partition *p, struct visible *v, struct err *e);
+/* The same, but that the positions count for nothing. */
 int partition_offsets(struct partition *p, struct visible *v, struct err *e);
 /* Its log has positions, or none, as the topic's policy wants it, if it is open; else it will when it is. */
 void partition_follow_policy(struct partition *p);
@@ -260,6 +270,10 @@ void partition_wake(struct partition *p);
 /* As they were published at one moment. */
 struct partition_ends;
 void partition_take_ends(struct partition *p, struct partition_ends *ends);
+void partition_take_visible(struct partition *p, struct visible *v);
+/* Whether consumers may have been told of more before this broker led. */
+enum isolation;
+bool partition_is_behind(struct partition *p, const struct partition_ends *ends, enum isolation isolation);
 /* Fails everything that waits there: the topic was deleted, or its directory went offline. */
 void partition_fail_waiting(struct partition *p, int code, const char *why);
 /* ---- waiting for replicas: partition_wait.c ---- */

@@ -9,9 +9,9 @@
 #include "cluster/model.h"
 #include "cluster/partition_fetch.h"
 #include "cluster/producer_ids.h"
+#include "cluster/remote/remote.h"
 #include "store/counters.h"
 #include "store/diag.h"
-#include "store/sequence.h"
 
 /* Opening, closing and what is visible. Roles are in partition_role.c, appending and flushing in partition_append.c, log start and retention in partition_start.c. */
 
@@ -61,6 +61,7 @@ void partition_free(struct partition *p)
 	pthread_mutex_destroy(&p->log_lock);
 	pthread_mutex_destroy(&p->queue_lock);
 	delayed_list_release(&p->delayed);
+	remote_view_free(p->elsewhere);
 	free(p->why_offline);
 	free(p);
 }
@@ -84,6 +85,11 @@ const char *partition_topic_name(const struct partition *p)
 int partition_dir(const struct partition *p)
 {
 	return p->dir ? (int)(p->dir - p->topic->broker->dir) : -1;
+}
+
+bool partition_is_there(const struct partition *p)
+{
+	return !partition_is_gone(p);
 }
 
 int32_t partition_index(const struct partition *p)
@@ -141,7 +147,7 @@ void partition_take_ends(struct partition *p, struct partition_ends *ends)
 	} while (has_changed(p, seq));
 }
 
-static void take_visible(struct partition *p, struct visible *v)
+void partition_take_visible(struct partition *p, struct visible *v)
 {
 	uint32_t seq;
 	do {
@@ -187,7 +193,7 @@ void partition_publish_start(struct partition *p, int64_t offset, int64_t positi
 {
 	struct visible v;
 	struct partition_ends ends;
-	take_visible(p, &v);
+	partition_take_visible(p, &v);
 	partition_take_ends(p, &ends);
 	if (offset <= v.start_offset)
 		return;
@@ -208,11 +214,11 @@ int partition_offsets(struct partition *p, struct visible *v, struct err *e)
 			return rc;
 		partition_release(p);
 	}
-	take_visible(p, v);
+	partition_take_visible(p, v);
 	return 0;
 }
 
-int partition_visible(struct partition *p, struct visible *v, struct err *e)
+int partition_visible_here(struct partition *p, struct visible *v, struct err *e)
 {
 	int rc = partition_offsets(p, v, e);
 	if (rc < 0)
@@ -221,7 +227,7 @@ int partition_visible(struct partition *p, struct visible *v, struct err *e)
 		if ((rc = partition_acquire(p, e)) < 0)
 			return rc;
 		partition_release(p);
-		take_visible(p, v);
+		partition_take_visible(p, v);
 	}
 	if (p->topic->compact && !v->sequential) { /* its log is not open, and follows when it is */
 		v->sequential = true;
@@ -276,7 +282,7 @@ static int offline_error(struct partition *p, struct err *e)
 static void row_of_known(struct partition *p, struct partition_row *r)
 {
 	struct visible v;
-	take_visible(p, &v);
+	partition_take_visible(p, &v);
 	*r = (struct partition_row){
 		.partition = p->index, .leader_epoch = p->known.leader_epoch, .active_base = p->known.active_base, .active_bytes = p->known.active_bytes,
 		.start_offset = v.start_offset, .start_position = v.start_position, .leo = p->known.leo, .last_stable_offset = p->known.last_stable,
@@ -604,90 +610,4 @@ void partition_expire_producers(struct partition *p, int64_t now_ms, int64_t exp
 	if (p->log)
 		producers_expire(p->log->producers, now_ms, expiration_ms);
 	pthread_mutex_unlock(&p->log_lock);
-}
-
-/* ---- reading ---- */
-
-struct log_cursor *partition_cursor_new(struct partition *p)
-{
-	return log_cursor_new(p->log);
-}
-
-void partition_cursor_rest(struct log_cursor *c)
-{
-	log_cursor_rest(c);
-}
-
-void partition_cursor_free(struct log_cursor *c)
-{
-	log_cursor_free(c);
-}
-
-static COUNTER(reads_total, "spoolfs_view_reads_total", "reads of partition files");
-static COUNTER(read_bytes_total, "spoolfs_view_read_bytes_total", "bytes given to readers of partition files");
-
-ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t position, void *buf, size_t n, struct err *e)
-{
-	struct visible v;
-	if (partition_is_gone(p))
-		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
-	if (p->dir->offline)
-		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
-	take_visible(p, &v);
-	log_cursor_visible(c, v.end_offset, v.end_position);
-	ssize_t got = log_cursor_read(c, position, v.end_position, buf, n, e);
-	if (p->log->sequential) /* meanwhile, maybe */
-		return err_set(e, ERR_OUT_OF_RANGE, "topic %s is compacted now: its files have no positions", p->topic->name);
-	if (partition_is_gone(p)) /* meanwhile: its files may have been those of a new topic of the same name */
-		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
-	counter_add(&reads_total, 1);
-	if (got > 0)
-		counter_add(&read_bytes_total, (uint64_t)got);
-	return got;
-}
-
-struct log_sequence *partition_sequence_new(struct partition *p)
-{
-	return log_sequence_new(p->log, p->start_offset);
-}
-
-void partition_sequence_free(struct log_sequence *q)
-{
-	log_sequence_free(q);
-}
-
-ssize_t partition_sequence_read(struct partition *p, struct log_sequence *q, void *buf, size_t n, struct err *e)
-{
-	if (partition_is_gone(p))
-		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
-	if (p->dir->offline)
-		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
-	ssize_t got = log_sequence_read(q, p->end_offset, buf, n, e);
-	if (partition_is_gone(p)) /* meanwhile: its files may have been those of a new topic of the same name */
-		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
-	counter_add(&reads_total, 1);
-	if (got > 0)
-		counter_add(&read_bytes_total, (uint64_t)got);
-	return got;
-}
-
-int64_t partition_sequence_offset(const struct log_sequence *q)
-{
-	return log_sequence_offset(q);
-}
-
-int partition_locate(struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e)
-{
-	struct visible v;
-	take_visible(p, &v);
-	if (v.sequential)
-		return err_set(e, ERR_OUT_OF_RANGE, "topic %s is compacted: its files have no positions", p->topic->name);
-	if (position < v.start_position || position > v.end_position)
-		return err_set(e, ERR_OUT_OF_RANGE, "position %" PRId64 " is not within %" PRId64 " and %" PRId64, position, v.start_position, v.end_position);
-	if (position == v.end_position) {
-		*offset = v.end_offset;
-		*record_position = v.end_position;
-		return 0;
-	}
-	return log_locate(p->log, position, offset, record_position, e);
 }

@@ -34,13 +34,16 @@ struct broker;
 struct topic;
 struct partition;
 struct delayed_list;
-struct log_cursor;
+struct partition_cursor;
 
 void partition_ref(struct partition *p);
 void partition_unref(struct partition *p); /* NULL is fine */
 const char *partition_topic_name(const struct partition *p); /* borrowed while p is referenced */
 int32_t partition_index(const struct partition *p);
 struct topic *partition_topic(const struct partition *p);    /* borrowed while p is referenced */
+
+/* false: it was deleted, or the replica that was here: everything about it is ERR_DELETED. */
+bool partition_is_there(const struct partition *p);
 
 /* Of the log directory that it is in, for broker_dir; -1: in none of ours. */
 int partition_dir(const struct partition *p);
@@ -64,8 +67,19 @@ struct visible { /* one moment: both ends of what a reader may see */
 	bool sequential;                      /* it is compacted: records have no positions; both are where they would begin */
 };
 
-/* Needs no acquire: from memory where the state is known, else it opens the log. The error is that of partition_acquire. */
+/* Needs no acquire: from memory where the state is known, else it opens the log. The error is that of partition_acquire. Of what is elsewhere: as was known last, without asking; ERR_NOT_YET: nothing is. */
 int partition_visible(struct partition *p, struct visible *v, struct err *e);
+
+/* Whether partition_look or partition_read may have to wait for other brokers: nothing of it is here, or less than this broker has shown of it; or it has not heard since its start how far it is
+ * committed. Takes no lock. Such calls are for threads that may wait: remote_pool (cluster/remote/remote.h). */
+bool partition_may_wait(struct partition *p);
+/* The same as it is now, by asking who knows; it never goes back but where the log was cut. Waits, bounded: after a start until it is known how far the partition is committed; then only for an answer, without which what was known
+ * last counts. ERR_OFFLINE: nobody could be asked, and nothing is known. */
+int partition_look(struct partition *p, struct visible *v, struct err *e);
+/* How often what was visible was taken back by an election of who did not have it: who has read before does not know what it has read. */
+uint32_t partition_cuts(const struct partition *p);
+/* Of one who reads: as partition_acquire, where it is here; nothing has to be open where it is read elsewhere. Paired with partition_release. */
+int partition_acquire_reader(struct partition *p, struct err *e);
 
 struct partition_standing { int32_t leader, leader_epoch; bool online; };
 /* What Metadata tells. Takes no lock and opens nothing. */
@@ -159,15 +173,15 @@ void partition_flush(struct partition *p, struct flush *f);
 
 /* ---- read ---- */
 
-/* A cursor makes a sequence of reads cheap: it belongs to one reader at a time and holds segments open as needed. */
-struct log_cursor *partition_cursor_new(struct partition *p); /* NULL: no memory. p stays acquired until it is freed. */
-void partition_cursor_rest(struct log_cursor *c); /* it holds neither memory nor segments until it is read through again */
-void partition_cursor_free(struct log_cursor *c);
+/* A cursor makes a sequence of reads cheap: it belongs to one reader at a time and holds segments open as needed, or a connection to a broker that has them. */
+struct partition_cursor *partition_cursor_new(struct partition *p); /* NULL: no memory. p stays acquired (of a reader) until it is freed. */
+void partition_cursor_rest(struct partition_cursor *c); /* it holds neither memory nor segments nor a connection until it is read through again */
+void partition_cursor_free(struct partition_cursor *c);
 
 /* Copies at most n bytes of the view from `position` on; ERR_OUT_OF_RANGE where there are no positions (it is compacted).
  * Returns the count (0 at the visible end), ERR_OUT_OF_RANGE where position is below the log start, ERR_CORRUPT for a damaged batch
- * (the bytes before it were returned by an earlier or this call), ERR_IO, ERR_DELETED. May block on the disk. */
-ssize_t partition_read(struct partition *p, struct log_cursor *c, int64_t position, void *buf, size_t n, struct err *e);
+ * (the bytes before it were returned by an earlier or this call), ERR_IO, ERR_DELETED. May block on the disk; of what is elsewhere also on the network, up to remote.read.timeout.ms: ERR_TIMED_OUT. */
+ssize_t partition_read(struct partition *p, struct partition_cursor *c, int64_t position, void *buf, size_t n, struct err *e);
 
 /* The record in whose view `position` lies: its offset and where its view starts. At the visible end: the end. ERR_OUT_OF_RANGE outside [start, end]. p acquired. */
 int partition_locate(struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e);
@@ -178,13 +192,13 @@ int partition_locate(struct partition *p, int64_t position, int64_t *offset, int
 int partition_txn_decision(struct partition *p, int64_t producer_id, int16_t producer_epoch, int32_t *coordinator_epoch, struct err *e);
 
 /* Of a compacted partition: the records that are left, each once, in order (store/sequence.h). p stays acquired until it is freed. NULL: no memory. */
-struct log_sequence;
-struct log_sequence *partition_sequence_new(struct partition *p);
-void partition_sequence_free(struct log_sequence *q);
+struct partition_sequence;
+struct partition_sequence *partition_sequence_new(struct partition *p);
+void partition_sequence_free(struct partition_sequence *q);
 /* At most n bytes; 0: there are no more just now. Goes on whether the partition is compacted still or not. Errors as partition_read. */
-ssize_t partition_sequence_read(struct partition *p, struct log_sequence *q, void *buf, size_t n, struct err *e);
+ssize_t partition_sequence_read(struct partition *p, struct partition_sequence *q, void *buf, size_t n, struct err *e);
 /* What was read is below it, and what is not is not. */
-int64_t partition_sequence_offset(const struct log_sequence *q);
+int64_t partition_sequence_offset(const struct partition_sequence *q);
 
 /* ---- waiting ---- */
 

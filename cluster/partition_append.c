@@ -152,6 +152,8 @@ static int may_append(struct partition *p, const struct terms *t, struct err *e)
 		return err_set(e, ERR_OFFLINE, "log directory %s is out of service after an I/O error", p->dir->path);
 	if (p->role != ROLE_LEADER)
 		return err_set(e, ERR_NOT_LEADER, "%s-%" PRId32 ": this broker does not lead it", p->topic->name, p->index);
+	if (p->sealed) /* to be sent again, like what comes while a leader is elected */
+		return err_set(e, ERR_NOT_LEADER, "%s-%" PRId32 " is about to be deleted", p->topic->name, p->index);
 	return p->needs_markers ? end_open_transactions(p, !t->shared, e) : 0;
 }
 

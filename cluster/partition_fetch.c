@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "cluster/model.h"
+#include "store/cursor.h"
 #include "store/counters.h"
 
 static COUNTER(fetches_total, "spoolfs_fetches_total", "lookups for Fetch");
@@ -149,8 +150,7 @@ int partition_epoch_end(struct partition *p, int32_t current_epoch, int32_t epoc
 	return rc;
 }
 
-/* Whether consumers may have been told of more before this broker led. */
-static bool is_behind(struct partition *p, const struct partition_ends *ends, enum isolation isolation)
+bool partition_is_behind(struct partition *p, const struct partition_ends *ends, enum isolation isolation)
 {
 	if (!p->shared || isolation == ISOLATION_NONE)
 		return false;
@@ -172,7 +172,7 @@ static int list_offset(struct partition *p, int64_t timestamp_ms, const struct p
 	int rc = 0;
 	switch (timestamp_ms) {
 	case OFFSET_LATEST:
-		if (is_behind(p, ends, isolation))
+		if (partition_is_behind(p, ends, isolation))
 			return not_yet(p, e);
 		*found = (struct log_offset){end, -1, p->leader_epoch};
 		return 0;
@@ -190,7 +190,7 @@ static int list_offset(struct partition *p, int64_t timestamp_ms, const struct p
 		rc = log_offset_of_time(p->log, timestamp_ms, found, e);
 	}
 	if (rc == 0 && found->offset >= end) {
-		if (is_behind(p, ends, isolation))
+		if (partition_is_behind(p, ends, isolation))
 			return not_yet(p, e);
 		*found = (struct log_offset){-1, -1, -1};
 	}
@@ -221,6 +221,39 @@ int partition_list_offset(struct partition *p, int64_t timestamp_ms, enum isolat
 		return rc;
 	partition_take_ends(p, &ends);
 	rc = searches && !wait ? PARTITION_WOULD_BLOCK : list_offset(p, timestamp_ms, &ends, isolation, found, e);
+	if (rc == 0 && partition_is_gone(p))
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	partition_release(p);
+	return rc;
+}
+
+/* p is acquired. */
+static int find_place(struct partition *p, struct partition_place *x, struct err *e)
+{
+	const struct visible *v = &x->visible;
+	if (x->position >= 0)
+		return partition_locate(p, x->position, &x->offset, &x->position, e);
+	if (x->offset < 0)
+		return 0;
+	if (x->offset < v->start_offset || x->offset > v->end_offset)
+		return err_set(e, ERR_OUT_OF_RANGE, "%s-%" PRId32 ": offset %" PRId64 " is not within %" PRId64 " and %" PRId64, p->topic->name, p->index, x->offset, v->start_offset, v->end_offset);
+	x->position = v->end_position;
+	return x->offset < v->end_offset ? log_position_of(p->log, x->offset, &x->position, e) : 0;
+}
+
+int partition_place(struct partition *p, int32_t current_epoch, struct partition_place *x, struct err *e)
+{
+	struct partition_ends ends;
+	int rc = acquire_in_epoch(p, current_epoch, false, true, e);
+	if (rc < 0)
+		return rc;
+	x->leads = p->role == ROLE_LEADER;
+	x->leader_epoch = p->leader_epoch;
+	partition_take_visible(p, &x->visible);
+	partition_take_ends(p, &ends);
+	x->log_end = ends.log_end;
+	x->settled = x->leads && !partition_is_behind(p, &ends, ISOLATION_COMMITTED);
+	rc = find_place(p, x, e);
 	if (rc == 0 && partition_is_gone(p))
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	partition_release(p);

@@ -68,6 +68,17 @@ enum {
  * ERR_NOT_YET: the high watermark has not come to where this leader's epoch began, so where the end is cannot be told: it may have been told further ahead before. */
 int partition_list_offset(struct partition *p, int64_t timestamp_ms, enum isolation isolation, int32_t current_epoch, bool wait, struct log_offset *found, struct err *e);
 
+/* ViewLookup, of any replica: where a record stands in the partition's file, and that file's ends. */
+struct partition_place {
+	int64_t offset, position; /* what is wanted: -1 each, or one of them: the record that holds the position, the first at or behind the offset, or the visible end. Then where that is */
+	struct visible visible;   /* from here on also with ERR_OUT_OF_RANGE */
+	int64_t log_end;
+	int32_t leader_epoch;
+	bool leads, settled;      /* settled: how far it is committed is known here; a leader that was elected a moment ago does not know it, a follower never */
+};
+/* Blocks. ERR_OUT_OF_RANGE: outside of what is visible. Others as of partition_fetch. */
+int partition_place(struct partition *p, int32_t current_epoch, struct partition_place *x, struct err *e);
+
 /* All records in [from, to), for those who load a partition into memory: see log_scan_records. to -1, or past it: up to the high watermark as it is when it gets there. So of a
  * compacted partition nothing is missed but for something newer. *end (NULL is fine) is where it ended. ERR_OUT_OF_RANGE: the log starts behind `from`. Blocks. */
 int partition_scan_records(struct partition *p, int64_t from, int64_t to, log_record_fn fn, void *arg, int64_t *end, struct err *e);

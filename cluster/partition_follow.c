@@ -74,6 +74,8 @@ static int append(struct partition *p, const void *bytes, size_t n, int64_t lead
 		producer_ids_seen(p->topic->broker, producers_greatest_id(l->producers));
 	}
 	follow_high(p, leader_high);
+	if (leader_high <= l->leo)
+		p->settled = true;
 	partition_advance(p, l->leo > end ? wall_now_ms() : 0, &f->view_err);
 	f->roll = (active_base >= 0 && l->shape->segment[l->shape->segment_count - 1]->base_offset != active_base) || l->leo - l->flushed_offset >= limits.flush_messages;
 	return 0;
@@ -153,8 +155,10 @@ int partition_follower_truncate(struct partition *p, int64_t offset, int32_t epo
 		log_hold_flushed(p->log, INT64_MAX, NULL);
 	bool is_cut = p->log->leo < end;
 	if (is_cut) {
+		int64_t visible = p->end_offset;
 		forget_past(p, p->log->leo);
 		partition_publish_log(p, 0);
+		p->cuts += p->end_offset < visible;
 	}
 	if (rc == 0 && p->high_watermark < high)
 		diag_warning("%s-%" PRId32 ": cut at offset %" PRId64 ", below what was committed (%" PRId64 "): its leader was elected without having that", p->topic->name, p->index,
@@ -216,6 +220,7 @@ int partition_follower_restart(struct partition *p, int64_t offset, int64_t posi
 	if (rc == 0) {
 		p->clean_offset = -1;
 		p->high_watermark = offset;
+		p->cuts += offset < p->end_offset;
 		partition_publish_log(p, 0);
 	}
 	bool pending = p->log->deleted_pending;

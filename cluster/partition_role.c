@@ -61,6 +61,8 @@ static struct waiter *transition(struct partition *p, enum role role, int32_t le
 			p->led_since = leader_epoch;
 		isr_begin_epoch(&p->isr, p->log ? (int64_t)p->log->leo : (int64_t)p->log_end_offset, mono_ms());
 	}
+	if ((int)role != p->role || leader_epoch != p->leader_epoch)
+		p->sealed = false;
 	p->leader = leader;
 	p->leader_epoch = leader_epoch;
 	p->shared = p->isr.count > 1;
@@ -190,6 +192,33 @@ void partition_stop(struct partition *p)
 	delayed_wake(&p->delayed, DELAYED_CHANNELS);
 }
 
+int partition_seal(struct partition *p, int32_t leader_epoch, struct err *e)
+{
+	struct visible unused;
+	int rc = partition_offsets(p, &unused, e); /* its end is known then */
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&p->log_lock);
+	int64_t end = p->log ? (int64_t)p->log->leo : (int64_t)p->log_end_offset;
+	if (partition_is_gone(p))
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	else if (p->role != ROLE_LEADER || p->leader_epoch != leader_epoch)
+		rc = err_set(e, ERR_NOT_LEADER, "%s-%" PRId32 ": this broker does not lead it in epoch %" PRId32, p->topic->name, p->index, leader_epoch);
+	else if (p->start_offset < end)
+		rc = err_set(e, ERR_NOT_EMPTY, "%s-%" PRId32 " holds messages", p->topic->name, p->index);
+	else
+		p->sealed = true;
+	pthread_mutex_unlock(&p->log_lock);
+	return rc;
+}
+
+void partition_unseal(struct partition *p)
+{
+	pthread_mutex_lock(&p->log_lock);
+	p->sealed = false;
+	pthread_mutex_unlock(&p->log_lock);
+}
+
 /* ---- what it is ---- */
 
 void partition_standing(const struct partition *p, struct partition_standing *s)
@@ -258,6 +287,14 @@ int partition_describe(struct partition *p, struct partition_state *s, struct er
 }
 
 /* ---- the leader ---- */
+
+int partition_leads_committed(struct partition *p)
+{
+	pthread_mutex_lock(&p->isr_lock);
+	int rc = p->role != ROLE_LEADER ? ERR_NOT_LEADER : p->shared && p->high_offset < p->isr.epoch_start ? 0 : 1;
+	pthread_mutex_unlock(&p->isr_lock);
+	return rc;
+}
 
 /* Where the high watermark may go. *disk: it waits for the disk. locks: log_lock. */
 static int64_t next_high(struct partition *p, bool *disk)

@@ -45,6 +45,14 @@ void partition_stop(struct partition *p);
 
 /* ---- leader ---- */
 
+/* Nothing is appended any more while it leads in this epoch, or until partition_unseal: a topic that is empty is to be deleted. ERR_NOT_EMPTY: there is something in the log, whether anybody can read it yet or
+ * not; ERR_NOT_LEADER: in that epoch. May open the log. */
+int partition_seal(struct partition *p, int32_t leader_epoch, struct err *e);
+void partition_unseal(struct partition *p);
+/* 1: this broker leads, and all that the log had when it began to lead in this epoch is below the high watermark; 0: it leads, and that is to come (then DELAYED_HIGH of partition_delayed is woken, as it
+ * is when the role changes); ERR_NOT_LEADER. */
+int partition_leads_committed(struct partition *p);
+
 struct follower_fetch {
 	int32_t id;              /* of the follower's broker */
 	int64_t broker_epoch;    /* -1: it does not say */

@@ -31,6 +31,13 @@ static void set_aside(struct broker *b, struct topic *t)
 	topics_retire(b, t, RENAME_STRAY);
 }
 
+/* It has its properties before anything of it can be seen. locks: create_lock. */
+static void be_born(struct broker *b, struct topic *t)
+{
+	if (b->property_calls)
+		b->property_calls->born(b->property_calls->arg, t);
+}
+
 /* locks: create_lock. */
 static int make_here(struct broker *b, struct topic *t, int32_t index, bool is_new, struct err *e)
 {
@@ -61,6 +68,8 @@ int replicas_make(struct broker *b, const char *name, const uint8_t id[16], int3
 	uuid_text(id, text);
 	if (fresh && !(t = topic_new(b, name, text)))
 		rc = err_set(e, ERR_NO_MEMORY, "no memory for a topic");
+	if (fresh && t)
+		be_born(b, t);
 	if (rc == 0)
 		rc = make_here(b, t, index, is_new, e);
 	if (rc == 0) {
@@ -187,6 +196,8 @@ int replicas_tell(struct broker *b, const char *name, const uint8_t id[16], cons
 	uuid_text(id, text);
 	if (fresh && !(t = topic_new(b, name, text)))
 		rc = err_set(e, ERR_NO_MEMORY, "no memory for a topic");
+	if (fresh && t)
+		be_born(b, t);
 	for (size_t i = 0; t && i < n && rc == 0; i++)
 		rc = tell_one(t, &v[i], e);
 	bool gone = t && !is_anywhere(t);

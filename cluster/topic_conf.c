@@ -374,12 +374,12 @@ static int keep_damaged(struct topic *t, const char *path, struct err *e)
 	return 0;
 }
 
-/* locks: conf_lock. */
+/* What the cluster keeps need not be kept where nothing of the topic is. locks: conf_lock. */
 static int save(struct topic *t, const struct conf *c, struct err *e)
 {
 	char path[PATH_MAX];
 	if (file_path(t, path) < 0)
-		return err_set(e, ERR_OFFLINE, "partition 0 of topic %s is in none of the log directories: its properties cannot be kept", t->name);
+		return t->clustered ? 0 : err_set(e, ERR_OFFLINE, "partition 0 of topic %s is in none of the log directories: its properties cannot be kept", t->name);
 	int rc = t->damaged ? keep_damaged(t, path, e) : 0;
 	if (rc == 0 && (rc = topic_file_save(path, c, e)) == 0)
 		t->damaged = false;
@@ -508,8 +508,7 @@ int topic_save_properties(struct topic *t, struct err *e)
 
 /* ---- changing ---- */
 
-/* What one property may be, in sight of the others. */
-static int check_together(const struct conf *c, struct err *e)
+int topic_check_together(const struct conf *c, struct err *e)
 {
 	if (conf_int(c, "min.compaction.lag.ms") <= conf_int(c, "max.compaction.lag.ms"))
 		return 0;
@@ -521,7 +520,7 @@ static int check_together(const struct conf *c, struct err *e)
 static int end_change(struct topic *t, struct conf *c, int rc, bool check_only, struct err *e)
 {
 	if (rc == 0)
-		rc = check_together(c, e);
+		rc = topic_check_together(c, e);
 	if (rc == 0 && !check_only)
 		rc = save(t, c, e);
 	if (rc == 0 && !check_only)
@@ -539,45 +538,70 @@ static int own_name(const char *name, const char *what, struct err *e)
 	return strncmp(name, "spoolfs.", 8) ? 0 : err_set(e, ERR_INVALID, "%.200s: properties that begin with spoolfs. are set by chmod and chown", what);
 }
 
-static int set_lines(struct conf *c, char *text, struct err *e)
-{
-	char *save_at;
-	int rc = 0;
-	for (char *line = strtok_r(text, "\n", &save_at); line && rc == 0; line = strtok_r(NULL, "\n", &save_at)) {
-		rc = own_name(line + strspn(line, " \t"), line, e);
-		if (rc == 0)
-			rc = conf_set_line(c, line, e);
-	}
-	return rc;
-}
-
-static int apply(struct conf *c, const struct conf_change *v, size_t n, struct err *e)
+static int check_own(const struct conf_change *v, size_t n, struct err *e)
 {
 	int rc = 0;
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = own_name(v[i].name, v[i].name, e);
-	return rc == 0 ? conf_apply(c, v, n, e) : rc;
+	return rc;
+}
+
+/* locks: none. */
+static int change_here(struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	struct conf *c = own_copy(t);
+	int rc = c ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	if (rc == 0 && replace)
+		conf_clear(c, false);
+	if (rc == 0)
+		rc = conf_apply(c, v, n, e);
+	return end_change(t, c, rc, check_only, e);
+}
+
+int topic_change(struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e)
+{
+	const struct property_calls *calls = t->broker->property_calls;
+	int rc = t->deleted ? err_set(e, ERR_DELETED, "topic %s was deleted", t->name) : check_own(v, n, e);
+	if (rc < 0)
+		return rc;
+	return calls ? calls->change(calls->arg, t, v, n, replace, check_only, e) : change_here(t, v, n, replace, check_only, e);
+}
+
+/* The changes that lines ask for, in their memory; -1: refused. */
+static int lines_changes(char *text, struct conf_change *v, struct err *e)
+{
+	char *save_at;
+	int n = 0;
+	for (char *line = strtok_r(text, "\n", &save_at); line; line = strtok_r(NULL, "\n", &save_at)) {
+		int is = conf_line_change(line, &v[n], e);
+		if (is < 0)
+			return -1;
+		n += is;
+	}
+	return n;
 }
 
 int topic_configure(struct topic *t, const char *text, size_t n, struct err *e)
 {
+	size_t lines = 1;
+	for (size_t i = 0; i < n; i++)
+		lines += text[i] == '\n';
 	char *copy = malloc(n + 1); /* not strndup: text has no NUL behind it, which a strict sanitizer wants to see */
-	int rc = copy ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for properties");
-	if (copy) {
+	struct conf_change *v = calloc(lines, sizeof *v);
+	int rc = copy && v ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	if (rc == 0) {
 		memcpy(copy, text, n);
 		copy[n] = '\0';
+		if (strlen(copy) != n)
+			rc = err_set(e, ERR_INVALID, "a property has no NUL in it");
 	}
-	if (t->deleted)
-		rc = err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
-	if (rc == 0 && strlen(copy) != n)
-		rc = err_set(e, ERR_INVALID, "a property has no NUL in it");
-	pthread_mutex_lock(&t->conf_lock);
-	struct conf *c = rc == 0 ? own_copy(t) : NULL;
-	if (rc == 0 && !c)
-		rc = err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	int count = rc == 0 ? lines_changes(copy, v, e) : 0;
+	if (count < 0)
+		rc = ERR_INVALID;
 	if (rc == 0)
-		rc = set_lines(c, copy, e);
-	rc = end_change(t, c, rc, false, e);
+		rc = topic_change(t, v, (size_t)count, false, false, e);
+	free(v);
 	free(copy);
 	return rc;
 }
@@ -601,30 +625,87 @@ int topic_note_compacted(struct topic *t, struct err *e)
 	return rc;
 }
 
-int topic_change(struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e)
-{
-	if (t->deleted)
-		return err_set(e, ERR_DELETED, "topic %s was deleted", t->name);
-	pthread_mutex_lock(&t->conf_lock);
-	struct conf *c = own_copy(t);
-	int rc = c ? 0 : err_set(e, ERR_NO_MEMORY, "no memory for properties");
-	if (rc == 0 && replace)
-		conf_clear(c, false);
-	if (rc == 0)
-		rc = apply(c, v, n, e);
-	return end_change(t, c, rc, check_only, e);
-}
-
 int topic_check_properties(struct broker *b, const struct conf_change *v, size_t n, struct err *e)
 {
 	struct defaults *d = broker_defaults(b);
 	struct conf *c = conf_copy(d->topic);
-	int rc = c ? apply(c, v, n, e) : err_set(e, ERR_NO_MEMORY, "no memory for properties");
+	int rc = c ? check_own(v, n, e) : err_set(e, ERR_NO_MEMORY, "no memory for properties");
 	if (rc == 0)
-		rc = check_together(c, e);
+		rc = conf_apply(c, v, n, e);
+	if (rc == 0)
+		rc = topic_check_together(c, e);
 	conf_free(c);
 	defaults_unref(d);
 	return rc;
+}
+
+/* ---- in a cluster ---- */
+
+/* What is set of it is about this broker's own files. */
+static bool is_local(const char *name)
+{
+	static const char *const names[] = {"spoolfs.adopted", "spoolfs.compacted", "spoolfs.created.ms", "spoolfs.lost"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
+
+/* v as properties of t; what this broker alone knows stays. NULL: no memory. locks: conf_lock. */
+static struct conf *conf_from_cluster(struct topic *t, const struct conf_change *v, size_t n)
+{
+	static const char *const stays[] = {"spoolfs.adopted", "spoolfs.compacted", "spoolfs.created.ms"};
+	struct conf *c = conf_new(conf_schema_of(t->broker->conf), t->defaults->own, CONF_TOPIC);
+	for (size_t i = 0; c && i < sizeof stays / sizeof *stays; i++) {
+		const char *value = conf_own(conf_of(t), conf_find(conf_schema_of(t->broker->conf), stays[i]));
+		if (value && conf_set(c, stays[i], value, NULL) < 0) {
+			conf_free(c);
+			return NULL;
+		}
+	}
+	for (size_t i = 0; c && i < n; i++) {
+		struct err why = ERR_INIT;
+		if (!is_local(v[i].name) && conf_set(c, v[i].name, v[i].value, &why) < 0)
+			diag_warning("topic %s: a property that the cluster keeps is without effect here: %s", t->name, why.text);
+	}
+	return c;
+}
+
+int topic_take_properties(struct topic *t, const struct conf_change *v, size_t n, struct err *e)
+{
+	int rc = 0;
+	pthread_mutex_lock(&t->conf_lock);
+	struct conf *c = t->deleted ? NULL : conf_from_cluster(t, v, n);
+	if (!c) {
+		bool deleted = t->deleted;
+		pthread_mutex_unlock(&t->conf_lock);
+		return deleted ? 0 : err_set(e, ERR_NO_MEMORY, "topic %s: no memory for its properties", t->name);
+	}
+	t->clustered = true;
+	if (t->damaged || !conf_same(c, conf_of(t)))
+		rc = save(t, c, e);
+	topic_default_owner(&t->owner);
+	read_owner(t, c);
+	t->lost = false;
+	put_conf(t, c);
+	pthread_mutex_unlock(&t->conf_lock);
+	for (int32_t i = 0; i < t->partition_count; i++)
+		partition_follow_policy(t->partition[i]);
+	return rc;
+}
+
+void topic_await_properties(struct topic *t)
+{
+	pthread_mutex_lock(&t->conf_lock);
+	t->lost = t->clustered = true;
+	t->owner.dir_mode = 0700;
+	refresh(t);
+	pthread_mutex_unlock(&t->conf_lock);
+}
+
+bool topic_has_cluster_properties(const struct topic *t)
+{
+	return t->clustered;
 }
 
 int topic_print_config(struct topic *t, struct wr *text)
@@ -672,20 +753,15 @@ struct topic_owner topic_owner(struct topic *t)
 static int put_owner(struct conf *c, const struct topic_owner *o, struct err *e)
 {
 	struct topic_owner usual;
-	char uid[24], gid[24], dir[24], file[24];
+	struct topic_owner_text text;
+	struct conf_change v[TOPIC_OWNER_CHANGES];
 	topic_default_owner(&usual);
-	snprintf(uid, sizeof uid, "%" PRIu32, (uint32_t)o->uid);
-	snprintf(gid, sizeof gid, "%" PRIu32, (uint32_t)o->gid);
-	snprintf(dir, sizeof dir, "%04o", (unsigned)o->dir_mode);
-	snprintf(file, sizeof file, "%04o", (unsigned)o->file_mode);
-	int rc = conf_set(c, "spoolfs.uid", o->uid == usual.uid ? NULL : uid, e);
-	if (rc == 0)
-		rc = conf_set(c, "spoolfs.gid", o->gid == usual.gid ? NULL : gid, e);
-	if (rc == 0)
-		rc = conf_set(c, "spoolfs.dir.mode", o->dir_mode == usual.dir_mode ? NULL : dir, e);
-	if (rc == 0)
-		rc = conf_set(c, "spoolfs.file.mode", o->file_mode == usual.file_mode ? NULL : file, e);
-	return rc;
+	topic_owner_changes(o, &text, v);
+	const bool is_usual[TOPIC_OWNER_CHANGES] = {o->uid == usual.uid, o->gid == usual.gid, o->dir_mode == usual.dir_mode, o->file_mode == usual.file_mode};
+	for (int i = 0; i < TOPIC_OWNER_CHANGES; i++)
+		if (is_usual[i])
+			v[i].value = NULL;
+	return conf_apply(c, v, TOPIC_OWNER_CHANGES, e);
 }
 
 int topic_init_owner(struct topic *t, const struct topic_owner *owner, struct err *e)
@@ -705,12 +781,41 @@ int topic_init_owner(struct topic *t, const struct topic_owner *owner, struct er
 	return 0;
 }
 
+void topic_owner_changes(const struct topic_owner *o, struct topic_owner_text *text, struct conf_change v[TOPIC_OWNER_CHANGES])
+{
+	snprintf(text->uid, sizeof text->uid, "%" PRIu32, (uint32_t)o->uid);
+	snprintf(text->gid, sizeof text->gid, "%" PRIu32, (uint32_t)o->gid);
+	snprintf(text->dir, sizeof text->dir, "%04o", (unsigned)o->dir_mode);
+	snprintf(text->file, sizeof text->file, "%04o", (unsigned)o->file_mode);
+	v[0] = (struct conf_change){"spoolfs.uid", text->uid};
+	v[1] = (struct conf_change){"spoolfs.gid", text->gid};
+	v[2] = (struct conf_change){"spoolfs.dir.mode", text->dir};
+	v[3] = (struct conf_change){"spoolfs.file.mode", text->file};
+}
+
+/* In a cluster: what is to be otherwise, and that as it is said, as the daemon's user may be another one on each host. */
+static int set_owner_elsewhere(struct topic *t, const struct topic_owner *now, const struct topic_owner *o, struct err *e)
+{
+	const struct property_calls *calls = t->broker->property_calls;
+	struct topic_owner_text text;
+	struct conf_change v[TOPIC_OWNER_CHANGES];
+	size_t n = 0;
+	topic_owner_changes(o, &text, v);
+	const bool changes[TOPIC_OWNER_CHANGES] = {o->uid != now->uid, o->gid != now->gid, o->dir_mode != now->dir_mode, o->file_mode != now->file_mode};
+	for (int i = 0; i < TOPIC_OWNER_CHANGES; i++)
+		if (changes[i])
+			v[n++] = v[i];
+	return calls->change(calls->arg, t, v, n, false, false, e);
+}
+
 int topic_set_owner(struct topic *t, const struct topic_owner *o, struct err *e)
 {
 	pthread_mutex_lock(&t->conf_lock);
-	if (!memcmp(o, &t->owner, sizeof *o)) {
+	struct topic_owner now = t->owner;
+	bool same = !memcmp(o, &now, sizeof *o);
+	if (same || t->broker->property_calls) {
 		pthread_mutex_unlock(&t->conf_lock);
-		return 0;
+		return same ? 0 : set_owner_elsewhere(t, &now, o, e);
 	}
 	struct conf *c = own_copy(t);
 	int rc = c ? put_owner(c, o, e) : err_set(e, ERR_NO_MEMORY, "no memory for properties");

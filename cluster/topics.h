@@ -86,14 +86,23 @@ int topic_add_partition(struct topic *t, int32_t index, struct err *e);
 /* Adds partitions until there are `count`, of which there were `from` when that was decided: ERR_BUSY where it has another number by now. Those made before a failure stay. */
 int topic_grow(struct topic *t, int32_t from, int32_t count, struct err *e);
 
-/* Of a cluster (broker_options.topic_calls): what is done to topics is done where the controller is. topics_make, topic_grow, topics_delete and topic_change ask these; each blocks until it is done and this broker has heard of it, or for
+/* Of a cluster (broker_options.topic_calls): what is done to topics is done where the controller is. topics_make, topic_grow and topics_delete ask these; each blocks until it is done and this broker has heard of it, or for
  * request.timeout.ms (ERR_TIMED_OUT: it may be done yet). ERR_OFFLINE: no controller could be asked. Called with no lock held. */
 struct topic_calls {
 	int (*create)(void *arg, const struct topic_plan *plan, struct err *e);
 	void (*create_soon)(void *arg, const struct topic_plan *plan); /* as topics_make_soon */
 	int (*grow)(void *arg, struct topic *t, int32_t from, int32_t count, struct err *e); /* only where it has `from`: ERR_EXISTS where there are more already, ERR_BUSY where there are fewer */
 	int (*destroy)(void *arg, struct topic *t, bool only_if_empty, struct err *e);
+	void *arg;
+};
+
+/* Of a cluster (broker_options.property_calls): properties are changed where the cluster keeps them. topic_change and topic_set_owner ask `change`, broker_configure asks `configure`; each blocks until it is done and in force here, or for
+ * request.timeout.ms. Called with no lock held. */
+struct property_calls {
 	int (*change)(void *arg, struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e);
+	int (*configure)(void *arg, bool fallback, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e);
+	/* t is new here, and on its way into the table: topic_take_properties or topic_await_properties is called for it. Does not block. locks: create_lock. */
+	void (*born)(void *arg, struct topic *t);
 	void *arg;
 };
 
@@ -104,6 +113,21 @@ int topic_set_owner(struct topic *t, const struct topic_owner *o, struct err *e)
 int topic_configure(struct topic *t, const char *text, size_t n, struct err *e);
 /* The same for a list of them. replace: what is not named is taken back. check_only: nothing is changed. */
 int topic_change(struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e);
+/* What v may be, in sight of each other: one value that contradicts another is ERR_INVALID. */
+int topic_check_together(const struct conf *c, struct err *e);
+
+/* Of a cluster: its properties are these, as the cluster keeps them (/config/topics), in place of all before; what is not known here, or cannot be, is left out with a warning. What is kept of them in a log directory is for the next
+ * start. ERR_NO_MEMORY, or the error of keeping them: they are in force all the same. */
+int topic_take_properties(struct topic *t, const struct conf_change *v, size_t n, struct err *e);
+/* They are not known yet: nothing of it is deleted, and it is the daemon's user's, until they are. */
+void topic_await_properties(struct topic *t);
+/* Whether either was called: the cluster has this topic. */
+bool topic_has_cluster_properties(const struct topic *t);
+/* What sets this owner and these modes, for `create`, and for what topic_take_properties gets. text: what the changes borrow from. */
+enum { TOPIC_OWNER_CHANGES = 4 };
+struct topic_owner_text { char uid[24], gid[24], dir[24], file[24]; };
+void topic_owner_changes(const struct topic_owner *o, struct topic_owner_text *text, struct conf_change v[TOPIC_OWNER_CHANGES]);
+
 /* Whether nothing of it is deleted whatever its properties say: Kafka made it, and retention was not asked for here; or it is internal. */
 bool topic_keeps_all(struct topic *t);
 /* Whether its cleanup.policy lets messages be deleted for their age, or by a client. */

@@ -15,6 +15,7 @@
 
 #include "cluster/api/server.h"
 #include "cluster/join.h"
+#include "cluster/remote/remote.h"
 #include "cluster/replica/fetcher.h"
 #include "fs/commands.h"
 #include "fs/daemonize.h"
@@ -232,6 +233,7 @@ static int open_broker(struct daemon *d, const char *label, struct join *j, stru
 		.wait_ms = HOLDER_WAIT_MS,
 		.roles = j ? join_roles(j) : NULL,
 		.topic_calls = j ? join_topic_calls(j) : NULL,
+		.property_calls = j ? join_property_calls(j) : NULL,
 		.progress = show_progress,
 		.arg = d,
 	};
@@ -274,11 +276,15 @@ static void unfollow(void *arg, struct partition *p)
 	fetcher_unfollow(arg, p);
 }
 
-/* The broker is one of its cluster from here on, and its followers follow. */
-static int start_join(struct join *j, struct broker *b, const struct server *s, struct fetcher **f, struct err *e)
+/* The broker is one of its cluster from here on; its followers follow, and what it does not have is read elsewhere. */
+static int start_join(struct join *j, struct broker *b, const struct server *s, struct fetcher **f, struct remote **r, struct err *e)
 {
 	struct net_address at;
-	int rc = fetcher_new(f, b, &(struct fetcher_calls){.address = address_of, .broker_epoch = epoch_of, .arg = j}, e);
+	int rc = remote_new(r, b, &(struct remote_calls){.address = address_of, .arg = j}, e);
+	if (rc < 0)
+		return rc;
+	broker_set_remote(b, *r);
+	rc = fetcher_new(f, b, &(struct fetcher_calls){.address = address_of, .broker_epoch = epoch_of, .arg = j}, e);
 	if (rc < 0)
 		return rc;
 	join_set_followers(j, &(struct join_followers){.follow = follow, .unfollow = unfollow, .arg = *f});
@@ -314,12 +320,20 @@ static int run_agent(struct daemon *d, struct err *e)
 
 /* ---- all that the daemon does ---- */
 
-static int run_mount(struct daemon *d, struct broker *b, const char *real_dir, const char *fuse_opts, struct err *e)
+static int run_mount(struct daemon *d, struct broker *b, struct join *j, const struct server *s, const char *real_dir, const char *fuse_opts, struct err *e)
 {
+	struct net_address at;
+	char address[NET_MAX_HOST + 10];
+	if (s) {
+		server_advertised(s, &at);
+		net_address_text(&at, address);
+	}
 	struct mount_options o = {
 		.dir = real_dir,
 		.data = d->data,
 		.conf = d->args->conf,
+		.join = j,
+		.address = s ? address : NULL,
 		.foreground = d->args->foreground,
 		.ready = is_ready,
 		.arg = d,
@@ -335,6 +349,7 @@ static int serve_from(struct daemon *d, const char *real_dir, const char *fuse_o
 	struct broker *b = NULL;
 	struct server *server = NULL;
 	struct fetcher *fetcher = NULL;
+	struct remote *remote = NULL;
 	raise_open_files();
 	int rc = join_is_wanted(d->args->conf) ? join_open(&join, d->args->conf, e) : 0;
 	if (rc == 0)
@@ -346,11 +361,13 @@ static int serve_from(struct daemon *d, const char *real_dir, const char *fuse_o
 	if (server_is_wanted(d->args->conf))
 		rc = start_server(b, join, &server, e);
 	if (rc == 0 && join)
-		rc = start_join(join, b, server, &fetcher, e);
+		rc = start_join(join, b, server, &fetcher, &remote, e);
 	if (rc == 0)
-		rc = real_dir ? run_mount(d, b, real_dir, fuse_opts, e) : run_agent(d, e);
+		rc = real_dir ? run_mount(d, b, join, server, real_dir, fuse_opts, e) : run_agent(d, e);
 	join_leave(join);
 	server_close(server, SERVER_STOP_MS);
+	broker_set_remote(b, NULL);
+	remote_free(remote);
 	fetcher_free(fetcher); /* whom the server has told nothing any more */
 	struct err close_error = ERR_INIT;
 	int closed = broker_close(b, &close_error);

@@ -18,11 +18,14 @@
 #include "store/err.h"
 
 struct broker;
+struct join;
 
 struct mount_options {
 	const char *dir;          /* from mount_prepare */
 	const char *data;         /* real path of DATA: what mount(8) shows as the source */
 	const struct conf *conf;  /* broker-level values */
+	struct join *join;        /* NULL: the broker is of no cluster */
+	const char *address;      /* where clients reach the broker; NULL: nowhere */
 	bool foreground;
 	void (*ready)(void *arg); /* called once, by another thread than mount_run's, when the first request could be served; NULL */
 	void *arg;

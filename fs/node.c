@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@
 
 enum {
 	ROOT_ID = 1,             /* FUSE's */
+	CLUSTER_INO = 2,
 	BLOCK_BYTES = 1 << 20,   /* what cat, cp and others read at once */
 };
 
@@ -77,7 +79,7 @@ uint64_t nodes_id(const struct nodes *ns, const struct node *n)
 
 bool node_name_is_reserved(const char *name)
 {
-	return !strcmp(name, ".groups") || !strcmp(name, ".cluster") || !strcmp(name, ".metrics");
+	return !strcmp(name, ".groups") || !strcmp(name, CLUSTER_DIR) || !strcmp(name, ".metrics");
 }
 
 bool node_topic_is_listed(const struct topic *t)
@@ -119,6 +121,10 @@ static struct node **place(struct nodes *ns, struct node *parent, enum node_kind
 		return index < parent->child_cap ? &parent->child[index] : NULL;
 	case NODE_EARLIEST:
 		return index < parent->child_cap ? &parent->child[parent->child_cap + index] : NULL;
+	case NODE_CLUSTER:
+		return &ns->cluster;
+	case NODE_CLUSTER_FILE:
+		return &ns->cluster_file[index];
 	default:
 		return &parent->config;
 	}
@@ -173,6 +179,8 @@ static int32_t place_index(const struct node *n)
 /* Whether a lookup may be answered with it. start_position: of the log, for @earliest. */
 static bool is_current(const struct node *n, int64_t start_position)
 {
+	if (n->partition && !partition_is_there(n->partition)) /* another replica, or none, is in its place */
+		return false;
 	if (n->kind == NODE_EARLIEST)
 		return n->base_position == start_position;
 	return n->kind != NODE_PARTITION || (!n->writers && n->kept_for == ANY_THREAD);
@@ -198,7 +206,7 @@ static int add_node(struct nodes *ns, struct node *parent, const struct node *li
 	struct node *n = malloc(sizeof *n), **at = NULL;
 	if (n) {
 		*n = *like;
-		n->parent = like->kind == NODE_TOPIC ? NULL : parent;
+		n->parent = like->kind == NODE_TOPIC || like->kind == NODE_CLUSTER ? NULL : parent;
 		n->lookups = 1;
 		pthread_mutex_lock(&ns->lock);
 		at = need_place(ns, parent, n->kind, place_index(n));
@@ -232,8 +240,23 @@ int nodes_lookup_topic(struct nodes *ns, struct topic *t, struct node **out, str
 	return add_node(ns, &ns->root, &like, out, e);
 }
 
+/* Of the root or, with a file's index, of .cluster. */
+static int lookup_cluster(struct nodes *ns, struct node *parent, enum node_kind kind, int32_t index, struct node **out, struct err *e)
+{
+	*out = find_current(ns, parent, kind, index, 0);
+	struct node like = {.kind = kind, .index = index};
+	return *out ? 0 : add_node(ns, parent, &like, out, e);
+}
+
+int nodes_lookup_cluster_file(struct nodes *ns, struct node *dir, enum cluster_file f, struct node **out, struct err *e)
+{
+	return lookup_cluster(ns, dir, NODE_CLUSTER_FILE, (int32_t)f, out, e);
+}
+
 static int lookup_in_root(struct nodes *ns, const char *name, struct node **out, struct err *e)
 {
+	if (!strcmp(name, CLUSTER_DIR))
+		return lookup_cluster(ns, &ns->root, NODE_CLUSTER, -1, out, e);
 	struct topic *t = node_name_is_reserved(name) ? NULL : topics_find(ns->broker, name);
 	if (!t)
 		return err_set(e, ERR_NOT_FOUND, "there is no topic %s", name);
@@ -324,6 +347,10 @@ static int lookup_earliest(struct nodes *ns, struct node *topic, int32_t index, 
 	if (!p)
 		return no_partition(topic, index, e);
 	int rc = partition_visible(p, &v, e);
+	if (rc == ERR_NOT_YET) {
+		v.start_position = -1;
+		rc = 0;
+	}
 	*out = rc == 0 ? find_current(ns, topic, NODE_EARLIEST, index, v.start_position) : NULL;
 	if (rc < 0 || *out) {
 		partition_unref(p);
@@ -338,6 +365,8 @@ int nodes_lookup(struct nodes *ns, struct node *parent, const char *name, pid_t 
 {
 	if (parent->kind == NODE_ROOT)
 		return lookup_in_root(ns, name, out, e);
+	if (parent->kind == NODE_CLUSTER && clusterfile_find(name) >= 0)
+		return nodes_lookup_cluster_file(ns, parent, (enum cluster_file)clusterfile_find(name), out, e);
 	if (parent->kind != NODE_TOPIC || topic_is_deleted(parent->topic))
 		return err_set(e, ERR_NOT_FOUND, "there is no %s", name);
 	if (!strcmp(name, ".config"))
@@ -451,6 +480,9 @@ uint64_t node_ino(const struct node *n)
 		return node_stable_ino(n->topic, n->index) | 1;
 	case NODE_CONFIG:
 		return node_stable_ino(n->topic, -1) | 2;
+	case NODE_CLUSTER:
+	case NODE_CLUSTER_FILE:
+		return CLUSTER_INO + (uint64_t)(n->index + 1); /* no topic has one so small */
 	default:
 		return node_stable_ino(n->topic, n->index);
 	}
@@ -489,13 +521,26 @@ static int file_attributes(struct nodes *ns, const struct node *n, struct stat *
 {
 	struct visible v;
 	int rc = partition_visible(n->partition, &v, e);
-	if (rc < 0)
+	if (rc == ERR_NOT_YET) /* it is elsewhere, and was not looked at: the kernel asks once more, by GETATTR */
+		v = (struct visible){0};
+	else if (rc < 0)
 		return rc;
-	int64_t size = v.sequential ? sequential_size(ns, n, v.end_offset) : v.end_position - n->base_position;
+	int64_t size = v.sequential ? sequential_size(ns, n, v.end_offset) : v.end_position - (n->base_position > 0 ? n->base_position : 0);
 	st->st_size = size > 0 ? size : 0;
 	st->st_blocks = (v.bytes + 511) / 512;
 	set_times(st, v.mtime_ms > 0 ? v.mtime_ms : topic_created_ms(n->topic));
 	return 0;
+}
+
+int nodes_look(struct nodes *ns, struct node *n, struct err *e)
+{
+	struct visible v;
+	int64_t none = -1;
+	(void)ns;
+	int rc = partition_look(n->partition, &v, e);
+	if (rc == 0 && n->kind == NODE_EARLIEST)
+		atomic_compare_exchange_strong(&n->base_position, &none, v.start_position);
+	return rc;
 }
 
 int node_attributes(struct nodes *ns, const struct node *n, struct stat *st, struct err *e)
@@ -510,6 +555,14 @@ int node_attributes(struct nodes *ns, const struct node *n, struct stat *st, str
 		st->st_uid = ns->root_uid;
 		st->st_gid = ns->root_gid;
 		set_times(st, root_mtime_ms(ns));
+		return 0;
+	}
+	if (n->kind == NODE_CLUSTER || n->kind == NODE_CLUSTER_FILE) { /* who may look at the root */
+		st->st_mode = n->kind == NODE_CLUSTER ? S_IFDIR | (ns->root_mode & 0555) : S_IFREG | (ns->root_mode & 0444);
+		st->st_nlink = n->kind == NODE_CLUSTER ? 2 : 1;
+		st->st_uid = ns->root_uid;
+		st->st_gid = ns->root_gid;
+		set_times(st, wall_now_ms());
 		return 0;
 	}
 	struct topic_owner o = topic_owner(n->topic);

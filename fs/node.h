@@ -6,6 +6,7 @@
  *   DIR/orders/0          a partition
  *   DIR/orders/0@earliest the same from where its log starts, position 0 there: for tools that trust sizes. Not listed.
  *   DIR/orders/.config    its properties. Not listed.
+ *   DIR/.cluster          the cluster (fs/clusterfiles.h): its files are listed, it is not
  *
  * A nodeid is the address of a struct node. It lives while the kernel has it (each name answered with it counts, FORGET takes
  * back) or while it is open. The kernel lets one append through per nodeid, and who seeks to the end waits for it, so a node with a writer is opened by nobody else:
@@ -31,20 +32,21 @@
 #include <sys/types.h>
 
 #include "cluster/topics.h"
+#include "fs/clusterfiles.h"
 #include "store/err.h"
 
 enum { ANY_THREAD = -1 };
 
 struct stream;
 
-enum node_kind { NODE_ROOT, NODE_TOPIC, NODE_PARTITION, NODE_EARLIEST, NODE_CONFIG };
+enum node_kind { NODE_ROOT, NODE_TOPIC, NODE_PARTITION, NODE_EARLIEST, NODE_CONFIG, NODE_CLUSTER, NODE_CLUSTER_FILE };
 
 struct node { /* what is constant may be read without a lock while the node lives */
 	enum node_kind kind;
-	struct topic *topic;          /* referenced; NULL for the root */
-	struct partition *partition;  /* referenced; NULL for root, topic and .config */
-	int32_t index;                /* of the partition */
-	int64_t base_position;        /* of an @earliest node: the view's position that is its 0 */
+	struct topic *topic;          /* referenced; NULL for the root and .cluster */
+	struct partition *partition;  /* referenced; NULL for root, topic, .config and .cluster */
+	int32_t index;                /* of the partition; of a file of .cluster: which */
+	_Atomic int64_t base_position; /* of an @earliest node: the view's position that is its 0; -1: not known yet, until nodes_look */
 
 	/* under the table's lock */
 	struct node *next, *prev;     /* of all nodes */
@@ -67,6 +69,7 @@ struct nodes {
 	struct node root;             /* also the head of the ring of all nodes */
 	struct node **topic;          /* by serial; NULL where the kernel knows none */
 	size_t topic_cap;
+	struct node *cluster, *cluster_file[CLUSTER_FILES]; /* NULL where the kernel knows none */
 	struct retry *retries;
 	mode_t root_mode;             /* of the mount point, as it was before the mount */
 	uid_t root_uid;
@@ -87,6 +90,7 @@ int nodes_lookup(struct nodes *ns, struct node *parent, const char *name, pid_t 
 /* The same for a topic that is at hand, and for a partition by its number. */
 int nodes_lookup_topic(struct nodes *ns, struct topic *t, struct node **out, struct err *e);
 int nodes_lookup_partition(struct nodes *ns, struct node *topic, int32_t index, pid_t thread_id, struct node **out, struct err *e);
+int nodes_lookup_cluster_file(struct nodes *ns, struct node *dir, enum cluster_file f, struct node **out, struct err *e);
 void nodes_forget(struct nodes *ns, struct node *n, uint64_t lookups);
 
 /* An open of it, with write access or not; counted until nodes_close. false: the thread is to look the name up again; never for ANY_THREAD, nor for
@@ -99,6 +103,9 @@ void nodes_set_stream(struct nodes *ns, struct node *n, struct stream *s, bool o
 /* The partition's name was unlinked: the next lookup makes a new node. */
 void nodes_retire(struct nodes *ns, struct node *topic, int32_t index);
 
+/* What is known of the node's partition is as it is now: that may have to wait for other brokers (partition_look). After it an @earliest node begins somewhere. ERR_DELETED, ERR_OFFLINE, ... */
+int nodes_look(struct nodes *ns, struct node *n, struct err *e);
+
 /* Whether the root lists it (its partitions are reached by name all the same). */
 bool node_topic_is_listed(const struct topic *t);
 /* Whether a topic of that name could not be reached, because the mount has, or will have, something else there. */
@@ -110,7 +117,7 @@ int32_t node_partition_number(const char *name);
 uint64_t node_stable_ino(const struct topic *t, int32_t index);
 uint64_t node_ino(const struct node *n);
 
-/* All but the size of .config, which is the length of its text. */
+/* All but the size of .config and of the files of .cluster, which is the length of their text. */
 int node_attributes(struct nodes *ns, const struct node *n, struct stat *st, struct err *e);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cluster/broker.h"
+#include "cluster/remote/remote.h"
 #include "fs/ops_internal.h"
 #include "fs/xattr.h"
 #include "store/diag.h"
@@ -108,10 +109,13 @@ struct ops *ops_of(fuse_req_t req)
 int ops_attributes(struct ops *o, const struct node *n, struct stat *st, struct err *e)
 {
 	int rc = node_attributes(&o->nodes, n, st, e);
-	if (rc == 0 && n->kind == NODE_CONFIG) {
+	if (rc == 0 && (n->kind == NODE_CONFIG || n->kind == NODE_CLUSTER_FILE)) {
 		struct wr text;
 		wr_init(&text, 0);
-		rc = controlfile_print(&o->controls, n->topic, &text, e);
+		if (n->kind == NODE_CONFIG)
+			rc = controlfile_print(&o->controls, n->topic, &text, e);
+		else
+			rc = clusterfile_print(&o->cluster, (enum cluster_file)n->index, &text, e);
 		st->st_size = (off_t)text.len;
 		wr_release(&text);
 	}
@@ -120,7 +124,7 @@ int ops_attributes(struct ops *o, const struct node *n, struct stat *st, struct 
 
 static bool is_directory(const struct node *n)
 {
-	return n->kind == NODE_ROOT || n->kind == NODE_TOPIC;
+	return n->kind == NODE_ROOT || n->kind == NODE_TOPIC || n->kind == NODE_CLUSTER;
 }
 
 int ops_entry(struct ops *o, const struct node *n, struct fuse_entry_param *entry, struct err *e)
@@ -182,11 +186,65 @@ static void reply_attributes(struct ops *o, fuse_req_t req, const struct node *n
 		fuse_reply_attr(req, &st, is_directory(n) ? valid_s : 0);
 }
 
+/* ---- requests that may have to wait for other brokers ---- */
+
+bool ops_may_wait(const struct node *n)
+{
+	return n->partition && partition_may_wait(n->partition);
+}
+
+static void job_done(struct ops *o)
+{
+	pthread_mutex_lock(&o->lock);
+	if (!--o->jobs)
+		pthread_cond_broadcast(&o->no_jobs);
+	pthread_mutex_unlock(&o->lock);
+}
+
+static void run_later(struct pool_job *job)
+{
+	struct later *l = (struct later *)((char *)job - offsetof(struct later, job));
+	struct ops *o = l->ops;
+	l->run(l);
+	free(l);
+	job_done(o);
+}
+
+void ops_later(struct ops *o, const struct later *like)
+{
+	struct later *l = malloc(sizeof *l);
+	if (!l) {
+		fuse_reply_err(like->req, ENOMEM);
+		return;
+	}
+	*l = *like;
+	l->ops = o;
+	l->job.run = run_later;
+	pthread_mutex_lock(&o->lock);
+	o->jobs++;
+	pthread_mutex_unlock(&o->lock);
+	struct remote *r = broker_remote(o->broker);
+	pool_run(r ? remote_pool(r) : broker_pool(o->broker), &l->job);
+}
+
+static void getattr_later(struct later *l)
+{
+	struct err e = ERR_INIT;
+	if (nodes_look(&l->ops->nodes, l->node, &e) < 0)
+		ops_fail(l->req, "cannot stat", l->node->partition, &e);
+	else
+		reply_attributes(l->ops, l->req, l->node);
+}
+
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct ops *o = ops_of(req);
+	struct node *n = nodes_of(&o->nodes, ino);
 	(void)fi;
-	reply_attributes(o, req, nodes_of(&o->nodes, ino));
+	if (ops_may_wait(n))
+		ops_later(o, &(struct later){.req = req, .node = n, .run = getattr_later});
+	else
+		reply_attributes(o, req, n);
 }
 
 /* Owner and modes are the topic's: the directory's mode is set through the directory, that of all its files through any of them. */
@@ -219,10 +277,7 @@ static void tell_kernel(struct pool_job *job)
 	fuse_lowlevel_notify_inval_inode(o->session, nodes_id(&o->nodes, c->node->parent), -1, 0);
 	reply_attributes(o, c->req, c->node);
 	free(c);
-	pthread_mutex_lock(&o->lock);
-	if (!--o->jobs)
-		pthread_cond_broadcast(&o->no_jobs);
-	pthread_mutex_unlock(&o->lock);
+	job_done(o);
 }
 
 static void reply_owner_changed(struct ops *o, fuse_req_t req, const struct node *n)
@@ -307,20 +362,40 @@ static void reply_sized(fuse_req_t req, const struct wr *text, size_t size)
 		fuse_reply_buf(req, (const char *)text->data, text->len);
 }
 
-static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+static void reply_xattr(fuse_req_t req, const struct node *n, int rc, const struct wr *text, size_t size, const struct err *e)
 {
-	struct ops *o = ops_of(req);
-	const struct node *n = nodes_of(&o->nodes, ino);
-	struct err e = ERR_INIT;
-	struct wr text;
-	wr_init(&text, 0);
-	int rc = xattr_get(n, o->data, name, &text, &e);
 	if (rc == 0)
-		reply_sized(req, &text, size);
+		reply_sized(req, text, size);
 	else if (rc == ERR_NOT_FOUND || rc == ERR_UNSUPPORTED)
 		fuse_reply_err(req, rc == ERR_NOT_FOUND ? ENODATA : EOPNOTSUPP);
 	else
-		ops_fail(req, "cannot tell the state of", n->partition, &e);
+		ops_fail(req, "cannot tell the state of", n->partition, e);
+}
+
+static void getxattr_later(struct later *l)
+{
+	struct err e = ERR_INIT;
+	struct wr text;
+	wr_init(&text, 0);
+	int rc = xattr_get_one(l->node, l->ops->broker, (int)l->at, &text, &e);
+	reply_xattr(l->req, l->node, rc, &text, l->size, &e);
+	wr_release(&text);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct ops *o = ops_of(req);
+	struct node *n = nodes_of(&o->nodes, ino);
+	int which = xattr_find(n, name);
+	struct err e = ERR_INIT;
+	struct wr text;
+	if (which >= 0 && xattr_may_wait(n, which)) {
+		ops_later(o, &(struct later){.req = req, .node = n, .size = size, .at = which, .run = getxattr_later});
+		return;
+	}
+	wr_init(&text, 0);
+	int rc = xattr_get(n, o->broker, o->data, name, &text, &e);
+	reply_xattr(req, n, rc, &text, size, &e);
 	wr_release(&text);
 }
 
@@ -413,7 +488,7 @@ int ops_new(struct ops **out, const struct ops_options *options, struct err *e)
 	struct ops *o = malloc(sizeof *o);
 	if (!o)
 		return err_set(e, ERR_NO_MEMORY, "no memory for a mount");
-	*o = (struct ops){.broker = options->broker, .data = options->data, .ready = options->ready, .arg = options->arg};
+	*o = (struct ops){.broker = options->broker, .data = options->data, .cluster = {options->broker, options->join, options->address}, .ready = options->ready, .arg = options->arg};
 	o->open.next = o->open.prev = &o->open;
 	o->open_dirs.next = o->open_dirs.prev = &o->open_dirs;
 	pthread_mutex_init(&o->lock, NULL);
@@ -436,6 +511,7 @@ void ops_stop(struct ops *o)
 {
 	locks_stop(&o->locks);
 	writers_settle(&o->writers);
+	remote_stop(broker_remote(o->broker));
 	pthread_mutex_lock(&o->lock);
 	while (o->jobs)
 		pthread_cond_wait(&o->no_jobs, &o->lock);

@@ -17,6 +17,7 @@
 
 struct broker;
 struct conf;
+struct join;
 struct ops;
 struct partition;
 
@@ -27,6 +28,8 @@ struct ops_options {
 	const struct conf *conf;
 	const char *data;              /* the xattr user.spoolfs.data of the root */
 	const struct stat *mount_point;
+	struct join *join;             /* NULL: the broker is of no cluster */
+	const char *address;           /* where clients reach the broker; NULL: nowhere */
 	void (*ready)(void *arg);      /* NULL, or called when the kernel and we have agreed on the protocol */
 	void *arg;
 };

@@ -41,8 +41,11 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct ops *o = ops_of(req);
 	struct err e = ERR_INIT;
-	struct topic *t = nodes_of(&o->nodes, parent)->kind == NODE_ROOT ? topics_find(o->broker, name) : NULL;
-	if (!t)
+	bool reserved = node_name_is_reserved(name);
+	struct topic *t = nodes_of(&o->nodes, parent)->kind == NODE_ROOT && !reserved ? topics_find(o->broker, name) : NULL;
+	if (reserved)
+		fuse_reply_err(req, EPERM);
+	else if (!t)
 		fuse_reply_err(req, ENOENT);
 	else if (topics_delete(o->broker, t, true, &e) < 0)
 		ops_fail(req, "cannot delete a topic", NULL, &e);
@@ -222,6 +225,8 @@ static bool entry_name(const struct node *n, const struct directory *d, off_t i,
 		snprintf(name, TOPIC_NAME_BYTES + 1, "%s", topic_name(d->topic[i - DOTS]));
 	else if (n->kind == NODE_TOPIC && !topic_is_deleted(n->topic) && i - DOTS < topic_partition_count(n->topic))
 		snprintf(name, TOPIC_NAME_BYTES + 1, "%d", (int)(i - DOTS));
+	else if (n->kind == NODE_CLUSTER && i - DOTS < CLUSTER_FILES)
+		snprintf(name, TOPIC_NAME_BYTES + 1, "%s", clusterfile_name((enum cluster_file)(i - DOTS)));
 	else
 		return false;
 	return true;
@@ -236,7 +241,8 @@ static void entry_node(struct ops *o, struct node *n, const struct directory *d,
 		return;
 	i -= DOTS;
 	int rc = n->kind == NODE_ROOT ? nodes_lookup_topic(&o->nodes, d->topic[i], node, NULL)
-				      : nodes_lookup_partition(&o->nodes, n, (int32_t)i, ANY_THREAD, node, NULL);
+	       : n->kind == NODE_CLUSTER ? nodes_lookup_cluster_file(&o->nodes, n, (enum cluster_file)i, node, NULL)
+					 : nodes_lookup_partition(&o->nodes, n, (int32_t)i, ANY_THREAD, node, NULL);
 	if (rc == 0 && ops_entry(o, *node, param, NULL) == 0)
 		return;
 	if (rc == 0)
@@ -244,7 +250,7 @@ static void entry_node(struct ops *o, struct node *n, const struct directory *d,
 	*node = NULL;
 	*param = (struct fuse_entry_param){0};
 	param->attr.st_mode = n->kind == NODE_ROOT ? S_IFDIR : S_IFREG;
-	param->attr.st_ino = n->kind == NODE_ROOT ? node_stable_ino(d->topic[i], -1) : node_stable_ino(n->topic, (int32_t)i);
+	param->attr.st_ino = n->kind == NODE_ROOT ? node_stable_ino(d->topic[i], -1) : n->kind == NODE_CLUSTER ? node_ino(n) : node_stable_ino(n->topic, (int32_t)i);
 }
 
 struct listing {

@@ -20,9 +20,9 @@ static void partition_gone(void *arg)
 }
 
 /* A reader or a writer uses the partition as long as it lives, which may be longer than the handle. */
-static int use_partition(struct partition *p, struct err *e)
+static int use_partition(struct partition *p, bool reads, struct err *e)
 {
-	int rc = partition_acquire(p, e);
+	int rc = reads ? partition_acquire_reader(p, e) : partition_acquire(p, e);
 	if (rc == 0)
 		partition_ref(p);
 	return rc;
@@ -44,7 +44,7 @@ static int make_reader(struct ops *o, struct handle *h, struct err *e)
 {
 	const struct node *n = h->node;
 	struct visible v;
-	int rc = use_partition(n->partition, e);
+	int rc = use_partition(n->partition, true, e);
 	if (rc < 0)
 		return rc;
 	if ((rc = partition_visible(n->partition, &v, e)) < 0) {
@@ -62,7 +62,7 @@ static int make_reader(struct ops *o, struct handle *h, struct err *e)
 
 static int make_writer(struct ops *o, struct partition *p, bool sync, struct writer **w, struct err *e)
 {
-	int rc = use_partition(p, e);
+	int rc = use_partition(p, false, e);
 	if (rc < 0)
 		return rc;
 	*w = writer_new(&o->writers, p, sync);
@@ -85,6 +85,7 @@ static void end_handle(struct ops *o, struct handle *h)
 		writer_end(h->writer, partition_gone, h->node->partition);
 	if (h->control)
 		controlfile_free(h->control);
+	wr_release(&h->shown);
 }
 
 static int equip(struct ops *o, struct handle *h, int flags, struct err *e)
@@ -93,6 +94,13 @@ static int equip(struct ops *o, struct handle *h, int flags, struct err *e)
 	int rc = 0;
 	if (n->kind == NODE_CONFIG)
 		return controlfile_open(&o->controls, n->topic, &h->control, e);
+	wr_init(&h->shown, 0);
+	if (n->kind == NODE_CLUSTER_FILE) {
+		rc = clusterfile_print(&o->cluster, (enum cluster_file)n->index, &h->shown, e);
+		if (rc < 0)
+			wr_release(&h->shown);
+		return rc;
+	}
 	if ((flags & O_ACCMODE) != O_WRONLY)
 		rc = make_reader(o, h, e);
 	if (rc == 0 && h->writes)
@@ -108,7 +116,7 @@ static int check_open(const struct node *n, int flags)
 	struct err e = ERR_INIT;
 	struct visible v;
 	bool writes = (flags & O_ACCMODE) != O_RDONLY;
-	if (n->kind == NODE_EARLIEST && writes)
+	if ((n->kind == NODE_EARLIEST || n->kind == NODE_CLUSTER_FILE) && writes)
 		return EPERM;
 	if (!(flags & O_TRUNC))
 		return 0;
@@ -175,14 +183,36 @@ void ops_close_handle(struct ops *o, struct handle *h)
 	free(h);
 }
 
-void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void open_and_reply(struct ops *o, fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 {
-	struct ops *o = ops_of(req);
-	int error = open_node(o, nodes_of(&o->nodes, ino), fuse_req_ctx(req)->pid, fi);
+	int error = open_node(o, n, fuse_req_ctx(req)->pid, fi);
 	if (error)
 		fuse_reply_err(req, error);
 	else if (fuse_reply_open(req, fi) < 0)
 		ops_close_handle(o, handle_of(fi));
+}
+
+static void open_later(struct later *l)
+{
+	struct err e = ERR_INIT;
+	struct visible v;
+	struct node *n = l->node;
+	if (nodes_look(&l->ops->nodes, n, &e) < 0)
+		ops_fail(l->req, "cannot open", n->partition, &e);
+	else if (n->kind == NODE_EARLIEST && partition_visible(n->partition, &v, NULL) == 0 && v.start_position > n->base_position)
+		fuse_reply_err(l->req, ESTALE); /* its name was answered by what was known then: it is looked up once more */
+	else
+		open_and_reply(l->ops, l->req, l->node, &l->fi);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct ops *o = ops_of(req);
+	struct node *n = nodes_of(&o->nodes, ino);
+	if (ops_may_wait(n))
+		ops_later(o, &(struct later){.req = req, .node = n, .fi = *fi, .run = open_later});
+	else
+		open_and_reply(o, req, n, fi);
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -236,18 +266,39 @@ static void read_control(fuse_req_t req, struct controlfile *c, size_t size, off
 	free(buf);
 }
 
-void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_file_info *fi)
+static void reply_shown(fuse_req_t req, const struct wr *text, size_t size, off_t at)
 {
-	struct handle *h = handle_of(fi);
-	(void)ino;
+	size_t left = at < (off_t)text->len ? text->len - (size_t)at : 0;
+	fuse_reply_buf(req, left ? (const char *)text->data + at : NULL, size < left ? size : left);
+}
+
+static void read_now(fuse_req_t req, struct handle *h, size_t size, off_t at)
+{
 	if (h->stream)
 		stream_read(h->stream, req, at, size);
 	else if (h->reader)
 		reader_read(h->reader, req, at, size);
 	else if (h->control)
 		read_control(req, h->control, size, at);
+	else if (h->node->kind == NODE_CLUSTER_FILE && !h->writes)
+		reply_shown(req, &h->shown, size, at);
 	else
 		fuse_reply_err(req, EBADF);
+}
+
+static void read_later(struct later *l)
+{
+	read_now(l->req, handle_of(&l->fi), l->size, l->at);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_file_info *fi)
+{
+	struct ops *o = ops_of(req);
+	struct node *n = nodes_of(&o->nodes, ino);
+	if (ops_may_wait(n))
+		ops_later(o, &(struct later){.req = req, .node = n, .fi = *fi, .size = size, .at = at, .run = read_later});
+	else
+		read_now(req, handle_of(fi), size, at);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t at, struct fuse_file_info *fi)

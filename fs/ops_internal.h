@@ -27,6 +27,7 @@ struct handle { /* an open file */
 	bool alone;                 /* the node is its own, if that can be had */
 	struct writer *writer;
 	struct controlfile *control;
+	struct wr shown;            /* of a file of .cluster: what it said at the open */
 };
 
 struct directory { /* an open one; of the root: the names as they were when it was read from the start */
@@ -38,6 +39,7 @@ struct directory { /* an open one; of the root: the names as they were when it w
 struct ops {
 	struct broker *broker;      /* borrowed */
 	const char *data;           /* borrowed */
+	struct cluster_source cluster;
 	struct fuse_session *session;
 	void (*ready)(void *arg);
 	void *arg;
@@ -55,10 +57,25 @@ struct ops {
 
 struct ops *ops_of(fuse_req_t req);
 
+struct later { /* a request that may have to wait for other brokers, on its way to a thread that may */
+	struct pool_job job;
+	struct ops *ops;
+	fuse_req_t req;
+	struct node *node;          /* the request keeps it */
+	struct fuse_file_info fi;   /* a copy; not of all requests */
+	size_t size;
+	off_t at;
+	void (*run)(struct later *l); /* answers */
+};
+/* like: all but job and ops. Without memory it answers ENOMEM. */
+void ops_later(struct ops *o, const struct later *like);
+/* Whether what is asked of the node may have to wait. */
+bool ops_may_wait(const struct node *n);
+
 /* Answers with the errno, and logs the sentence as ops_explain does. */
 void ops_fail(fuse_req_t req, const char *what, const struct partition *p, const struct err *e);
 
-/* Of any node, the size of .config too. */
+/* Of any node, the sizes of .config and of the files of .cluster too. */
 int ops_attributes(struct ops *o, const struct node *n, struct stat *st, struct err *e);
 /* What a LOOKUP is answered with. */
 int ops_entry(struct ops *o, const struct node *n, struct fuse_entry_param *entry, struct err *e);

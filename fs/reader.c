@@ -7,6 +7,7 @@
 
 #include "cluster/broker.h"
 #include "cluster/partition.h"
+#include "cluster/remote/remote.h"
 #include "fs/ops.h"
 #include "fs/tail.h"
 #include "store/conf.h"
@@ -36,6 +37,7 @@ struct block {
 struct reader {
 	struct readers *rs;  /* borrowed */
 	struct partition *p; /* borrowed */
+	uint32_t cuts;       /* partition_cuts when it was opened */
 	pthread_mutex_t lock;
 	pthread_cond_t filled;
 	bool begun;          /* there was a READ: moved and shift are final */
@@ -44,7 +46,7 @@ struct reader {
 	int64_t shift;       /* the view's position minus the handle's */
 	int64_t furthest;    /* of a moved handle: the handle's position behind the furthest byte returned */
 	struct tail tail;
-	struct log_cursor *cursor[CURSORS];
+	struct partition_cursor *cursor[CURSORS];
 	int cursors;
 
 	/* reading ahead; positions are the view's */
@@ -59,7 +61,7 @@ struct reader {
 	unsigned reads;      /* under way */
 	bool used;           /* since the last sweep */
 	struct pool_job job;
-	struct log_cursor *ahead_cursor; /* the job's */
+	struct partition_cursor *ahead_cursor; /* the job's */
 	struct reader *next_streaming, **link; /* under the lot's lock; link NULL: not in the list */
 
 	bool ending;
@@ -75,6 +77,7 @@ void readers_init(struct readers *rs, struct broker *b, const struct conf *conf)
 {
 	*rs = (struct readers){
 		.pool = broker_pool(b),
+		.remote_pool = broker_remote(b) ? remote_pool(broker_remote(b)) : broker_pool(b),
 		.timers = broker_timers(b),
 		.ahead_max = (unsigned)(conf_int(conf, "mount.readahead.bytes") / BLOCK_BYTES),
 		.timer.fire = sweep,
@@ -277,7 +280,7 @@ static void sweep(struct timer *t, void *arg)
 /* ---- reading ---- */
 
 /* Fills buf from `position` as far as there is anything; an error counts only where nothing could be read. */
-static ssize_t read_view(struct reader *r, struct log_cursor *c, int64_t position, uint8_t *buf, size_t n, struct err *e)
+static ssize_t read_view(struct reader *r, struct partition_cursor *c, int64_t position, uint8_t *buf, size_t n, struct err *e)
 {
 	size_t got = 0;
 	while (got < n) {
@@ -473,9 +476,9 @@ static void note_served(struct reader *r, int64_t at, size_t size, size_t got)
 		r->furthest = at + (int64_t)got;
 }
 
-static struct log_cursor *take_cursor(struct reader *r)
+static struct partition_cursor *take_cursor(struct reader *r)
 {
-	struct log_cursor *c = NULL;
+	struct partition_cursor *c = NULL;
 	pthread_mutex_lock(&r->lock);
 	if (r->cursors)
 		c = r->cursor[--r->cursors];
@@ -502,7 +505,7 @@ static void read_into(struct reader *r, fuse_req_t req, int64_t at, uint8_t *buf
 {
 	struct err e = ERR_INIT;
 	struct visible v;
-	struct log_cursor *c = take_cursor(r), *surplus = c;
+	struct partition_cursor *c = take_cursor(r), *surplus = c;
 	ssize_t got;
 	do
 		got = c ? read_view(r, c, at + r->shift, buf, size, &e) : err_set(&e, ERR_NO_MEMORY, "no memory for a reader");
@@ -518,7 +521,7 @@ static void read_into(struct reader *r, fuse_req_t req, int64_t at, uint8_t *buf
 	}
 	pthread_mutex_unlock(&r->lock);
 	if (job)
-		pool_run(r->rs->pool, &r->job);
+		pool_run(partition_may_wait(r->p) ? r->rs->remote_pool : r->rs->pool, &r->job);
 	if (got < 0)
 		reply_error(r, req, at, &e);
 	else
@@ -566,7 +569,7 @@ void reader_read(struct reader *r, fuse_req_t req, int64_t at, size_t size)
 	pthread_mutex_lock(&r->lock);
 	r->reads++;
 	bool newline = false;
-	int rc = begin(r, req, at, &size, &newline, &e);
+	int rc = partition_cuts(r->p) == r->cuts ? begin(r, req, at, &size, &newline, &e) : err_set(&e, ERR_CORRUPT, "what was read here was taken back: another broker was elected without having it");
 	if (rc == 0 && !newline && r->moved && at > r->furthest)
 		rc = err_set(&e, ERR_OUT_OF_RANGE, "beyond what a moved reader has returned");
 	if (rc == 0 && !newline) {
@@ -585,7 +588,7 @@ void reader_read(struct reader *r, fuse_req_t req, int64_t at, size_t size)
 	}
 	pthread_mutex_unlock(&r->lock);
 	if (job)
-		pool_run(r->rs->pool, &r->job);
+		pool_run(partition_may_wait(r->p) ? r->rs->remote_pool : r->rs->pool, &r->job);
 	if (rc < 0)
 		reply_error(r, req, at, &e);
 	else if (newline)
@@ -606,7 +609,7 @@ struct reader *reader_new(struct readers *rs, struct partition *p, int64_t base)
 	struct reader *r = malloc(sizeof *r);
 	if (!r)
 		return NULL;
-	*r = (struct reader){.rs = rs, .p = p, .begun = base >= 0, .based = base >= 0, .shift = base > 0 ? base : 0, .next = -1, .ahead_bytes = FIRST_AHEAD_BYTES, .job.run = read_ahead};
+	*r = (struct reader){.rs = rs, .p = p, .cuts = partition_cuts(p), .begun = base >= 0, .based = base >= 0, .shift = base > 0 ? base : 0, .next = -1, .ahead_bytes = FIRST_AHEAD_BYTES, .job.run = read_ahead};
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->filled, NULL);
 	pthread_mutex_lock(&rs->lock);

@@ -34,6 +34,7 @@ struct reader;
 
 struct readers { /* what all readers of a mount share */
 	struct pool *pool;          /* borrowed */
+	struct pool *remote_pool;   /* borrowed: for what may wait for other brokers */
 	struct timer_heap *timers;  /* borrowed */
 	pthread_mutex_t lock;
 	pthread_cond_t none;        /* live is 0 */

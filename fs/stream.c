@@ -14,7 +14,7 @@ enum { MOST_BYTES = 1 << 20, MORE_BYTES = 1 << 20, LOG_MS = 5000 };
 struct stream {
 	struct partition *p; /* borrowed */
 	pthread_mutex_t lock;
-	struct log_sequence *sequence;
+	struct partition_sequence *sequence;
 	_Atomic int64_t given; /* bytes */
 	_Atomic int64_t next;  /* the offset behind what was given; -1 before the first READ */
 	_Atomic unsigned refs; /* the handle's, and one for each READ */

@@ -11,7 +11,13 @@
 #include "store/err.h"
 
 /* The value, appended to text. ERR_UNSUPPORTED for any name but user.spoolfs.*, which makes tools stop asking; ERR_NOT_FOUND. data: real path of DATA. */
-int xattr_get(const struct node *n, const char *data, const char *name, struct wr *text, struct err *e);
+int xattr_get(const struct node *n, const struct broker *b, const char *data, const char *name, struct wr *text, struct err *e);
+
+/* Of a partition's attributes: which it is, for the others; -1: none of them. */
+int xattr_find(const struct node *n, const char *name);
+/* Whether it may have to wait for other brokers. */
+bool xattr_may_wait(const struct node *n, int which);
+int xattr_get_one(const struct node *n, const struct broker *b, int which, struct wr *text, struct err *e);
 
 /* The names, each ended by a NUL, appended. */
 int xattr_list(const struct node *n, struct wr *names, struct err *e);

@@ -267,6 +267,30 @@ malformed:
 	return o > out ? o - out : ERR_CORRUPT; /* what is whole before it is given first */
 }
 
+ssize_t batch_project_piece(const uint8_t **p, const uint8_t *end, size_t *given, uint8_t *out, size_t room)
+{
+	const uint8_t *next = *p;
+	struct record r;
+	if (!record_decode(&next, end, &r))
+		return ERR_CORRUPT;
+	size_t total = r.value ? (size_t)r.value_len + 1 : 0, n = total - *given;
+	if (n > room)
+		n = room;
+	size_t of_value = *given < (size_t)total - (total > 0) ? total - 1 - *given : 0;
+	if (of_value > n)
+		of_value = n;
+	if (of_value)
+		memcpy(out, r.value + *given, of_value);
+	if (n > of_value)
+		out[of_value] = '\n';
+	*given += n;
+	if (*given == total) {
+		*given = 0;
+		*p = next;
+	}
+	return (ssize_t)n;
+}
+
 /* ---- whole batches ---- */
 
 /* A 64 bit varint, mostly of one or two bytes. */

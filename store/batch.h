@@ -142,6 +142,8 @@ int batch_records(const struct batch *b, const void *bytes, struct wr *scratch, 
  * 0 with *p before end: the record there is larger than room, and the caller splits it (record_decode). ERR_CORRUPT: the record at *p is malformed; what is
  * whole before it was given by the calls before. */
 ssize_t batch_project(const uint8_t **p, const uint8_t *end, uint8_t *out, size_t room);
+/* A piece of the view of the one record at *p, of which *given bytes were given before: at most room bytes. With its last byte *p moves past it and *given is 0 again. ERR_CORRUPT: no whole record is there. */
+ssize_t batch_project_piece(const uint8_t **p, const uint8_t *end, size_t *given, uint8_t *out, size_t room);
 
 /* ---- whole batches that are to be appended ---- */
 

@@ -663,8 +663,7 @@ static void put_escaped(struct wr *text, const char *value)
 	}
 }
 
-/* One logical line, which it changes. */
-static int set_line(struct conf *c, char *line, struct err *e)
+int conf_line_change(char *line, struct conf_change *out, struct err *e)
 {
 	char *name = trim(line);
 	if (!*name || *name == '#' || *name == '!')
@@ -677,7 +676,16 @@ static int set_line(struct conf *c, char *line, struct err *e)
 	name = trim(name);
 	if (!unescape(value))
 		return err_set(e, ERR_INVALID, "%s: \\u is not understood: write the character itself, as UTF-8", name);
-	return conf_set(c, name, value, e);
+	*out = (struct conf_change){name, value};
+	return 1;
+}
+
+/* One logical line, which it changes. */
+static int set_line(struct conf *c, char *line, struct err *e)
+{
+	struct conf_change change;
+	int rc = conf_line_change(line, &change, e);
+	return rc > 0 ? conf_set(c, change.name, change.value, e) : rc;
 }
 
 int conf_set_line(struct conf *c, const char *line, struct err *e)
@@ -748,6 +756,18 @@ int conf_load(struct conf *c, const char *path, struct err *e)
 	r = memchr(text, '\0', n) ? err_set(e, ERR_INVALID, "%s: not a text file", path) : conf_load_text(c, text, path, e);
 	free(text);
 	return r;
+}
+
+bool conf_same(const struct conf *a, const struct conf *b)
+{
+	size_t n;
+	const struct conf_property *const *row = conf_rows(conf_schema_of(a), &n);
+	for (size_t i = 0; i < n; i++) {
+		const char *x = conf_own(a, row[i]), *y = conf_own(b, row[i]);
+		if (!x != !y || (x && strcmp(x, y)))
+			return false;
+	}
+	return true;
 }
 
 bool conf_is_empty(const struct conf *c)

@@ -73,6 +73,8 @@ int conf_set_line(struct conf *c, const char *line, struct err *e);
 /* Several values: all, or those before the one that is refused. */
 struct conf_change { const char *name, *value; /* borrowed; value NULL or "": taken back */ };
 int conf_apply(struct conf *c, const struct conf_change *v, size_t n, struct err *e);
+/* The change that such a line asks for, of whatever property: 1 with it, in the line's memory, which is changed; 0: the line is skipped; ERR_INVALID. */
+int conf_line_change(char *line, struct conf_change *out, struct err *e);
 /* Nothing of it is set any more; hidden_too: nor what is hidden. */
 void conf_clear(struct conf *c, bool hidden_too);
 
@@ -82,6 +84,7 @@ int conf_load(struct conf *c, const char *path, struct err *e);
 /* The same of a text in memory, which is changed; path is for the sentence. */
 int conf_load_text(struct conf *c, char *text, const char *path, struct err *e);
 bool conf_is_empty(const struct conf *c); /* it sets nothing itself */
+bool conf_same(const struct conf *a, const struct conf *b); /* of one schema: both set the same, themselves */
 
 /* The value in force: its own, else the parent's (by broker_name there), else the default. In each, the row itself comes before the
  * coarser ones that name it in `finer`; a negative number is not scaled (-1 is "no limit" in any unit). The name must be in the

@@ -135,29 +135,12 @@ static int refill(struct log_cursor *c, struct err *e)
 /* Gives bytes of the first record, which does not fit whole; or finds that more of it must be read. */
 static ssize_t give_piece(struct log_cursor *c, uint8_t *out, size_t room, struct err *e)
 {
-	const uint8_t *next = c->p;
-	struct record r;
-	if (!record_decode(&next, c->end, &r)) {
-		if (c->more_at < c->more_end)
-			return refill(c, e);
-		return err_set(e, ERR_CORRUPT, "%s/%020" PRId64 ".log: a record does not decode", c->segment->dir, c->segment->base_offset);
-	}
-	size_t total = r.value ? (size_t)r.value_len + 1 : 0, n = total - c->given;
-	if (n > room)
-		n = room;
-	size_t of_value = c->given < (size_t)total - (total > 0) ? total - 1 - c->given : 0;
-	if (of_value > n)
-		of_value = n;
-	if (of_value)
-		memcpy(out, r.value + c->given, of_value);
-	if (n > of_value)
-		out[of_value] = '\n';
-	c->given += n;
-	if (c->given == total) {
-		c->given = 0;
-		c->p = next;
-	}
-	return (ssize_t)n;
+	ssize_t n = batch_project_piece(&c->p, c->end, &c->given, out, room);
+	if (n >= 0)
+		return n;
+	if (c->more_at < c->more_end)
+		return refill(c, e);
+	return err_set(e, ERR_CORRUPT, "%s/%020" PRId64 ".log: a record does not decode", c->segment->dir, c->segment->base_offset);
 }
 
 /* Gives what the current batch has, at most room. 0: nothing more just now (look again), or the batch is at its end. */

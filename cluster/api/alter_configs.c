@@ -7,6 +7,7 @@
 #include "cluster/api/admin.h"
 #include "cluster/api/resources.h"
 #include "cluster/broker_conf.h"
+#include "cluster/join.h"
 #include "store/diag.h"
 
 enum operation { OP_SET = 0, OP_DELETE = 1, OP_APPEND = 2, OP_SUBTRACT = 3 };
@@ -207,6 +208,8 @@ static void alter_topic(struct call *c, struct alter *a)
 		refuse(a, error, call_say(c, "The topic '%.*s' does not exist.", a->name.n, a->name.s));
 		return;
 	}
+	if (call_join(c))
+		join_refresh(call_join(c), &t, 1, false); /* a list is added to what is in force by now */
 	int rc = conf_levels_take(call_broker(c), t, &l, &e);
 	if (rc == 0) {
 		struct conf_change *v = changes_of(c, a, l.topic, &n);
@@ -237,6 +240,8 @@ static void alter_broker(struct call *c, struct alter *a)
 		refuse(a, KAFKA_INVALID_REQUEST, call_say(c, "Unexpected broker id, expected %" PRId32 ", but received %" PRId32, own, id));
 		return;
 	}
+	if (call_join(c))
+		join_refresh(call_join(c), NULL, 0, true);
 	int rc = conf_levels_take(call_broker(c), NULL, &l, &e);
 	if (rc == 0) {
 		struct conf_change *v = changes_of(c, a, all_brokers ? l.fallback : l.own, &n);

@@ -6,6 +6,7 @@
 #include "cluster/api/admin.h"
 #include "cluster/api/resources.h"
 #include "cluster/broker_conf.h"
+#include "cluster/join.h"
 #include "store/conf.h"
 
 /* ---- where a value comes from ---- */
@@ -276,12 +277,33 @@ static bool describe(struct call *c, const struct describe_configs_request_resou
 	return good;
 }
 
+/* In a cluster: what was changed at other brokers, and has not been heard of. */
+static bool refresh(struct call *c, const struct describe_configs_request *r)
+{
+	struct topic **t = call_get(c, ((size_t)r->resources.n + 1) * sizeof *t);
+	size_t n = 0;
+	bool brokers = false;
+	for (int32_t i = 0; t && i < r->resources.n; i++) {
+		int16_t error;
+		brokers |= r->resources.v[i].resource_type == RESOURCE_BROKER;
+		if (r->resources.v[i].resource_type == RESOURCE_TOPIC && (t[n] = call_topic(c, r->resources.v[i].resource_name, NULL, &error)))
+			n++;
+	}
+	if (t)
+		join_refresh(call_join(c), t, n, brokers);
+	for (size_t i = 0; i < n; i++)
+		topic_unref(t[i]);
+	return t;
+}
+
 void handle_describe_configs(struct call *c)
 {
 	const struct describe_configs_request *r = c->request;
 	struct describe_configs_response a;
 	wire_init(&wire_describe_configs_response, &a);
 	bool good = (a.results.v = call_array(c, &wire_describe_configs_response_resource, r->resources.n));
+	if (good && call_join(c))
+		good = refresh(c, r);
 	for (int32_t i = 0; good && i < r->resources.n; i++)
 		good = describe(c, &r->resources.v[i], &a.results.v[i]);
 	a.results.n = r->resources.n;

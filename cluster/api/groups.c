@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cluster/api/call_group.h"
+#include "cluster/join.h"
 
 /* Everything may be done to a group where there are no ACLs: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS, a bit each. */
 enum { GROUP_OPERATIONS = 3400 };
@@ -59,21 +60,58 @@ static bool is_share_key(struct wire_string key)
 	return good;
 }
 
+struct place { int32_t id, port; struct wire_string host; };
+struct finding { struct call *call; struct join_broker *brokers; size_t count; struct place here; }; /* brokers: of a cluster; here: where this client reaches this broker */
+
+static int32_t leader_of(struct broker *b, int32_t index)
+{
+	struct topic *t = topics_find(b, OFFSETS_TOPIC);
+	struct partition *p = t ? topic_partition(t, index) : NULL;
+	struct partition_metadata m;
+	int32_t leader = p && partition_metadata(p, &m) ? m.leader : -1;
+	partition_unref(p);
+	topic_unref(t);
+	return leader;
+}
+
+/* Where a group's coordinator is: the leader of its partition, as the controller says. */
+static int16_t find_group(struct finding *f, struct wire_string key, struct place *at)
+{
+	struct coordinator *co = call_coordinator(f->call);
+	struct err e = ERR_INIT;
+	if (coordinator_need_topic(co, &e) < 0)
+		return KAFKA_COORDINATOR_NOT_AVAILABLE;
+	*at = f->here;
+	if (!call_join(f->call))
+		return KAFKA_NONE;
+	int32_t leader = leader_of(call_broker(f->call), coordinator_partition_of(co, gstr_of(key)));
+	if (leader == f->here.id)
+		return KAFKA_NONE;
+	for (size_t i = 0; i < f->count; i++) {
+		if (f->brokers[i].id != leader)
+			continue;
+		char *host = call_text(f->call, wire_string(f->brokers[i].host));
+		*at = (struct place){.id = leader, .port = f->brokers[i].port, .host = wire_string(host ? host : "")};
+		return host ? KAFKA_NONE : KAFKA_COORDINATOR_NOT_AVAILABLE;
+	}
+	return KAFKA_COORDINATOR_NOT_AVAILABLE;
+}
+
 /*
  * Kafka's code for one key. Of transactions we are the coordinator, and InitProducerId refuses them: clients take that for the end, or tell their users why they ask again.
  * If there were just no coordinator they would ask in silence, some for ever. Share groups have none: clients ask until they give up, as where it is not there yet.
  */
-static int16_t coordinator_error(struct call *c, struct wire_string key)
+static int16_t find_key(struct finding *f, struct wire_string key, struct place *at)
 {
-	const struct find_coordinator_request *r = c->request;
-	struct err e = ERR_INIT;
+	const struct find_coordinator_request *r = f->call->request;
 	switch (r->key_type) {
 	case KEY_GROUP:
-		return coordinator_need_topic(call_coordinator(c), &e) < 0 ? KAFKA_COORDINATOR_NOT_AVAILABLE : KAFKA_NONE;
+		return find_group(f, key, at);
 	case KEY_TRANSACTION:
+		*at = f->here;
 		return KAFKA_NONE;
 	case KEY_SHARE:
-		return c->version < 6 || !is_share_key(key) ? KAFKA_INVALID_REQUEST : KAFKA_COORDINATOR_NOT_AVAILABLE;
+		return f->call->version < 6 || !is_share_key(key) ? KAFKA_INVALID_REQUEST : KAFKA_COORDINATOR_NOT_AVAILABLE;
 	default:
 		return KAFKA_INVALID_REQUEST;
 	}
@@ -91,65 +129,69 @@ static struct wire_string error_sentence(int16_t error)
 	}
 }
 
-static void find_one(struct call *c, struct find_coordinator_response *a)
+static void find_one(struct finding *f, struct find_coordinator_response *a)
 {
-	const struct find_coordinator_request *r = c->request;
-	a->error_code = coordinator_error(c, r->key);
+	const struct find_coordinator_request *r = f->call->request;
+	struct place at = {.id = -1, .port = -1, .host = wire_string("")};
+	a->error_code = find_key(f, r->key, &at);
 	a->error_message = error_sentence(a->error_code);
-	a->node_id = a->port = -1;
-	if (a->error_code == KAFKA_NONE) {
-		a->node_id = broker_id(call_broker(c));
-		if (!call_place(c, &a->host, &a->port)) {
-			call_close(c, no_memory);
-			return;
-		}
-	}
-	call_answer(c, a);
+	if (a->error_code != KAFKA_NONE)
+		at = (struct place){.id = -1, .port = -1, .host = wire_string("")};
+	a->node_id = at.id;
+	a->host = at.host;
+	a->port = at.port;
 }
 
-static void find_many(struct call *c, struct find_coordinator_response *a)
+/* false: no memory. */
+static bool find_many(struct finding *f, struct find_coordinator_response *a)
 {
-	const struct find_coordinator_request *r = c->request;
-	struct wire_string host;
-	int32_t port;
-	a->coordinators.v = call_array(c, &wire_find_coordinator_response_coordinator, r->coordinator_keys.n);
-	if (!a->coordinators.v || !call_place(c, &host, &port)) {
-		call_close(c, no_memory);
-		return;
-	}
+	const struct find_coordinator_request *r = f->call->request;
+	a->coordinators.v = call_array(f->call, &wire_find_coordinator_response_coordinator, r->coordinator_keys.n);
+	if (!a->coordinators.v)
+		return false;
 	a->coordinators.n = r->coordinator_keys.n;
 	for (int32_t i = 0; i < r->coordinator_keys.n; i++) {
 		struct find_coordinator_response_coordinator *k = &a->coordinators.v[i];
+		struct place at;
 		k->key = r->coordinator_keys.v[i];
-		k->error_code = coordinator_error(c, k->key);
+		k->error_code = find_key(f, k->key, &at);
 		k->node_id = k->port = -1;
 		if (k->error_code == KAFKA_NONE) {
-			k->node_id = broker_id(call_broker(c));
-			k->host = host;
-			k->port = port;
+			k->node_id = at.id;
+			k->host = at.host;
+			k->port = at.port;
 		} else {
 			k->error_message = error_sentence(k->error_code);
 		}
 	}
-	call_answer(c, a);
+	return true;
 }
 
 static void find(struct call *c)
 {
 	struct find_coordinator_response a;
+	struct join *j = call_join(c);
+	struct finding f = {.call = c, .here.id = broker_id(call_broker(c))};
 	wire_init(&wire_find_coordinator_response, &a);
-	if (c->version < 4)
-		find_one(c, &a);
+	f.brokers = j ? join_brokers(j, &f.count) : NULL;
+	bool good = (f.brokers || !j) && call_place(c, &f.here.host, &f.here.port);
+	if (good && c->version < 4)
+		find_one(&f, &a);
+	else if (good)
+		good = find_many(&f, &a);
+	if (good)
+		call_answer(c, &a);
 	else
-		find_many(c, &a);
+		call_close(c, no_memory);
+	free(f.brokers);
 }
 
 void handle_find_coordinator(struct call *c)
 {
 	const struct find_coordinator_request *r = c->request;
-	struct topic *t = r->key_type == KEY_GROUP ? topics_find(call_broker(c), "__consumer_offsets") : NULL;
+	struct topic *t = r->key_type == KEY_GROUP && !call_join(c) ? topics_find(call_broker(c), OFFSETS_TOPIC) : NULL;
 	topic_unref(t);
-	if (t || r->key_type != KEY_GROUP)
+	if (t || r->key_type != KEY_GROUP || call_join(c))
 		find(c);
 	else
 		call_to_pool(c, find, true); /* it is made */

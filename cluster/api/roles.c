@@ -4,14 +4,65 @@
  */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/api/admin.h"
 #include "cluster/api/call.h"
+#include "cluster/group/coordinator.h"
 #include "cluster/join.h"
+#include "cluster/join_config.h"
 #include "cluster/replicas.h"
 #include "store/diag.h"
 
 enum { FULL = 2, DELETED = -2 }; /* the type of a request that names all there is; the leader of a topic that is being deleted */
+
+/* ---- groups: who leads a partition of __consumer_offsets answers for the groups in it ---- */
+
+static void tell_coordinator(struct call *c, struct partition *p)
+{
+	struct partition_standing now;
+	if (strcmp(partition_topic_name(p), OFFSETS_TOPIC) != 0)
+		return;
+	partition_standing(p, &now);
+	if (now.leader == broker_id(call_broker(c)))
+		coordinator_load(call_coordinator(c), partition_index(p), now.leader_epoch);
+	else
+		coordinator_unload(call_coordinator(c), partition_index(p), now.leader_epoch);
+}
+
+/* How many partitions it has: those that the controller has told of. */
+static void count_offsets_topic(struct call *c)
+{
+	struct topic *t = topics_find(call_broker(c), OFFSETS_TOPIC);
+	struct partition_metadata m;
+	int32_t n = t ? topic_partition_count(t) : 0;
+	for (bool told = false; n > 0 && !told; n -= !told) {
+		struct partition *p = topic_partition(t, n - 1);
+		told = p && partition_metadata(p, &m);
+		partition_unref(p);
+	}
+	topic_unref(t);
+	if (n > 0)
+		coordinator_told(call_coordinator(c), n);
+}
+
+/* ---- properties of the topics that are named ---- */
+
+struct expected { struct configs_topic *v; size_t n; };
+
+/* Room for n; false: no memory. */
+static bool expected_init(struct call *c, struct expected *x, int32_t n)
+{
+	x->n = 0;
+	return (x->v = call_get(c, ((size_t)n + 1) * sizeof *x->v));
+}
+
+static void expected_add(struct call *c, struct expected *x, struct wire_string name, const struct wire_uuid *id)
+{
+	const char *text = admin_is_text(name) ? call_text(c, name) : NULL;
+	if (text)
+		x->v[x->n++] = (struct configs_topic){text, id->b};
+}
 
 /* ---- LeaderAndIsr ---- */
 
@@ -27,6 +78,8 @@ static int give_role(struct call *c, const char *name, const struct leader_and_i
 	if (rc < 0)
 		return rc;
 	rc = partition_become(p, &role, e);
+	if (rc == 0)
+		tell_coordinator(c, p);
 	if (rc == 0)
 		rc = join_follow(j, p, s->leader, s->leader_epoch, e);
 	partition_unref(p);
@@ -59,7 +112,7 @@ static int by_id(const void *x, const void *y)
 	return order ? order : (p->index > q->index) - (p->index < q->index);
 }
 
-struct strays { struct join *join; struct named *named; size_t count, found; };
+struct strays { struct call *call; struct named *named; size_t count, found; };
 
 static void look_for_stray(void *arg, struct partition *p)
 {
@@ -68,7 +121,8 @@ static void look_for_stray(void *arg, struct partition *p)
 	if (x->count && bsearch(&it, x->named, x->count, sizeof it, by_id))
 		return;
 	partition_stop(p);
-	join_follow(x->join, p, -1, -1, NULL);
+	tell_coordinator(x->call, p);
+	join_follow(call_join(x->call), p, -1, -1, NULL);
 	x->found++;
 	diag_warning("%s-%" PRId32 " is here, but the cluster knows of no such replica: it is neither served nor deleted", partition_topic_name(p), partition_index(p));
 }
@@ -80,7 +134,7 @@ static bool tell_strays(struct call *c)
 	size_t n = 0;
 	for (int32_t t = 0; t < q->topic_states.n; t++)
 		n += (size_t)q->topic_states.v[t].partition_states.n;
-	struct strays x = {.join = call_join(c), .named = call_get(c, (n + 1) * sizeof *x.named)};
+	struct strays x = {.call = c, .named = call_get(c, (n + 1) * sizeof *x.named)};
 	if (!x.named)
 		return false;
 	for (int32_t t = 0; t < q->topic_states.n; t++)
@@ -89,6 +143,12 @@ static bool tell_strays(struct call *c)
 	qsort(x.named, x.count, sizeof *x.named, by_id);
 	replicas_each(call_broker(c), look_for_stray, &x);
 	return true;
+}
+
+static void unseal_one(void *arg, struct partition *p)
+{
+	(void)arg;
+	partition_unseal(p);
 }
 
 static bool note_leaders(struct call *c, const struct leader_and_isr_request *q, struct err *e)
@@ -106,12 +166,23 @@ void handle_leader_and_isr(struct call *c)
 	const struct leader_and_isr_request *q = c->request;
 	struct leader_and_isr_response a;
 	struct err e = ERR_INIT;
+	struct expected topics;
 	wire_init(&wire_leader_and_isr_response, &a);
+	if (!expected_init(c, &topics, q->topic_states.n)) {
+		call_close(c, "no memory");
+		return;
+	}
+	for (int32_t i = 0; i < q->topic_states.n; i++)
+		expected_add(c, &topics, q->topic_states.v[i].topic_name, &q->topic_states.v[i].topic_id);
+	join_expect(call_join(c), topics.v, topics.n);
 	a.error_code = join_begin(call_join(c), q->controller_epoch, q->broker_epoch);
 	if (a.error_code) {
+		join_arrived(call_join(c), topics.v, topics.n);
 		call_answer(c, &a);
 		return;
 	}
+	if (q->type == FULL) /* of a controller that knows of no seal */
+		replicas_each(call_broker(c), unseal_one, NULL);
 	a.topics.v = call_array(c, &wire_leader_and_isr_response_topic, q->topic_states.n);
 	bool good = a.topics.v && note_leaders(c, q, &e);
 	for (int32_t t = 0; good && t < q->topic_states.n; t++)
@@ -125,6 +196,7 @@ void handle_leader_and_isr(struct call *c)
 	if (good)
 		join_settled(call_join(c), q->broker_epoch);
 	join_end(call_join(c));
+	join_arrived(call_join(c), topics.v, topics.n);
 	if (good)
 		call_answer(c, &a);
 	else
@@ -133,11 +205,29 @@ void handle_leader_and_isr(struct call *c)
 
 /* ---- StopReplica ---- */
 
+/* Before a topic that is empty is deleted: nothing of it is stopped yet. */
+static int16_t seal_one(struct call *c, struct wire_string name, const struct stop_replica_request_partition_state *s)
+{
+	struct err e = ERR_INIT;
+	int16_t error = KAFKA_NONE;
+	struct partition *p = call_partition(c, name, NULL, s->partition_index, &error);
+	if (!p)
+		return error;
+	if (s->seal == STOP_SEALS)
+		error = (int16_t)kafka_error_of(partition_seal(p, s->leader_epoch, &e));
+	else
+		partition_unseal(p);
+	partition_unref(p);
+	return error;
+}
+
 /* KAFKA_NONE: that partition is to be deleted here, or there is none. */
 static int16_t stop_one(struct call *c, struct wire_string name, const struct stop_replica_request_partition_state *s)
 {
 	int16_t error = KAFKA_NONE;
 	struct partition_standing now;
+	if (s->seal)
+		return seal_one(c, name, s);
 	struct partition *p = call_partition(c, name, NULL, s->partition_index, &error);
 	if (!p)
 		return KAFKA_NONE;
@@ -147,6 +237,7 @@ static int16_t stop_one(struct call *c, struct wire_string name, const struct st
 	if (!error) {
 		join_follow(call_join(c), p, -1, -1, NULL);
 		partition_stop(p);
+		tell_coordinator(c, p);
 	}
 	partition_unref(p);
 	return error;
@@ -241,10 +332,22 @@ static bool note_topic(struct call *c, const struct update_metadata_request_topi
 		m[i].offline_count = copy_ids(m[i].offline, p->offline_replicas.v, p->offline_replicas.n);
 		told[i] = (struct replicas_told){p->partition_index, p->leader == DELETED, &m[i]};
 	}
+	bool offsets = !strcmp(name, OFFSETS_TOPIC);
 	int rc = admin_is_text(t->topic_name) ? replicas_tell(call_broker(c), name, t->topic_id.b, told, (size_t)n, &e) : err_set(&e, ERR_NAME, "a topic whose name has a NUL in it");
 	if (rc < 0)
 		diag_error("%s", e.text);
+	else if (offsets)
+		count_offsets_topic(c);
 	return rc != ERR_NO_MEMORY;
+}
+
+/* Not one that is being deleted. */
+static bool is_there(const struct update_metadata_request_topic *t)
+{
+	for (int32_t i = 0; i < t->partition_states.n; i++)
+		if (t->partition_states.v[i].leader != DELETED)
+			return true;
+	return false;
 }
 
 struct topic_ids { struct wire_uuid *v; size_t n; };
@@ -279,7 +382,16 @@ void handle_update_metadata(struct call *c)
 	struct update_metadata_response a;
 	struct err e = ERR_INIT;
 	bool good = true;
+	struct expected topics;
 	wire_init(&wire_update_metadata_response, &a);
+	if (!expected_init(c, &topics, q->topic_states.n)) {
+		call_close(c, "no memory");
+		return;
+	}
+	for (int32_t i = 0; i < q->topic_states.n; i++)
+		if (is_there(&q->topic_states.v[i]))
+			expected_add(c, &topics, q->topic_states.v[i].topic_name, &q->topic_states.v[i].topic_id);
+	join_expect(call_join(c), topics.v, topics.n);
 	a.error_code = join_begin(call_join(c), q->controller_epoch, q->broker_epoch);
 	if (!a.error_code) {
 		good = note_brokers(c, q, &e) && (q->type != FULL || forget_others(c, q));
@@ -287,6 +399,7 @@ void handle_update_metadata(struct call *c)
 			good = note_topic(c, &q->topic_states.v[t]);
 		join_end(call_join(c));
 	}
+	join_arrived(call_join(c), topics.v, topics.n);
 	if (good)
 		call_answer(c, &a);
 	else

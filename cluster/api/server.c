@@ -12,6 +12,7 @@
 #include "cluster/group/coordinator.h"
 #include "cluster/join.h"
 #include "cluster/net/settings.h"
+#include "cluster/remote/remote.h"
 #include "cluster/zk/settings.h"
 #include "store/diag.h"
 #include "store/fetch.h"
@@ -40,7 +41,7 @@ static const struct conf_property server_properties[] = {
 
 struct conf_schema *server_schema(const struct conf_property *own)
 {
-	const struct conf_property *const tables[] = {store_properties, cluster_properties, net_properties, server_properties, group_properties, zk_properties, control_properties, join_properties, own};
+	const struct conf_property *const tables[] = {store_properties, cluster_properties, net_properties, server_properties, group_properties, zk_properties, control_properties, join_properties, remote_properties, own};
 	return conf_schema_new(tables, sizeof tables / sizeof *tables - (own ? 0 : 1));
 }
 
@@ -113,6 +114,18 @@ static const struct row rows[API_KEYS] = {
 	[API_ALTER_PARTITION_REASSIGNMENTS] = {handle_alter_partition_reassignments, .cluster = true},
 	[API_LIST_PARTITION_REASSIGNMENTS] = {handle_list_partition_reassignments, .cluster = true},
 };
+
+static const struct row own_rows[API_OWN_END - API_OWN] = {
+	{handle_view_lookup, true, .cluster = true},
+};
+
+/* NULL: of no API. */
+static const struct row *row_of(int api_key)
+{
+	if (api_key >= API_OWN && api_key < API_OWN_END)
+		return &own_rows[api_key - API_OWN];
+	return api_key >= 0 && api_key < API_KEYS ? &rows[api_key] : NULL;
+}
 
 /* ---- memory ---- */
 
@@ -332,7 +345,8 @@ void call_close(struct call *c, const char *why)
 
 bool call_handles(const struct call *c, int api_key)
 {
-	return api_key >= 0 && api_key < API_KEYS && rows[api_key].handle && (c->server->join || !rows[api_key].cluster);
+	const struct row *row = row_of(api_key);
+	return row && row->handle && (c->server->join || !row->cluster);
 }
 
 static void run_work(struct pool_job *job)
@@ -396,7 +410,7 @@ static void on_request(void *arg, struct net_request *r)
 	}
 	if (!decode(c))
 		return;
-	const struct row *row = &rows[c->api->key];
+	const struct row *row = row_of(c->api->key);
 	if (!call_handles(c, c->api->key))
 		call_close(c, "there is no such API here");
 	else if (row->blocks)
@@ -527,7 +541,7 @@ int server_open(struct server **out, struct broker *b, struct join *j, struct er
 static void topic_is_gone(void *arg, const char *name)
 {
 	struct server *s = arg;
-	if (!strcmp(name, "__consumer_offsets"))
+	if (!strcmp(name, OFFSETS_TOPIC))
 		coordinator_forget_all(s->coordinator);
 	else
 		coordinator_topic_deleted(s->coordinator, (struct gstr){name, (int32_t)strlen(name)});

@@ -328,6 +328,7 @@ void handle_create_topics(struct call *c)
 /* ---- DeleteTopics ---- */
 
 struct removal {
+	bool only_if_empty; /* another broker's mount wants that */
 	struct wire_string name;
 	struct wire_uuid id;
 	struct topic *topic; /* a reference */
@@ -392,7 +393,7 @@ static void delete_topic(struct call *c, struct topic *t, struct delete_topics_r
 /* In a cluster. The answer has the name and the id of a topic that this broker knows. */
 static void ask_to_delete(struct call *c, struct asking *asking, int32_t index, const struct removal *d, struct delete_topics_response_topic *a)
 {
-	struct controller_deletion q = {.topic = d->name.n >= 0 ? call_text(c, d->name) : NULL};
+	struct controller_deletion q = {.topic = d->name.n >= 0 ? call_text(c, d->name) : NULL, .only_if_empty = d->only_if_empty};
 	memcpy(q.id, d->id.b, sizeof q.id);
 	if (is_elsewhere(c)) {
 		a->error_code = KAFKA_NOT_CONTROLLER;
@@ -431,7 +432,7 @@ static struct removal *removals(struct call *c, int32_t *count)
 		if (c->version < 6)
 			d[i].name = r->topic_names.v[i];
 		else
-			d[i] = (struct removal){.name = r->topics.v[i].name, .id = r->topics.v[i].topic_id};
+			d[i] = (struct removal){.name = r->topics.v[i].name, .id = r->topics.v[i].topic_id, .only_if_empty = r->topics.v[i].only_if_empty};
 	}
 	*count = n;
 	return d;

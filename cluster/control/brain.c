@@ -188,6 +188,9 @@ void brain_load_config_node(struct brain *b, const char *topic)
 		b->topic[t].has_config = true;
 		return;
 	}
+	for (size_t i = 0; i < b->configs_left; i++)
+		if (!strcmp(b->config_left[i], topic))
+			return;
 	char *name = brain_need(b, strdup(topic));
 	if (!name || !brain_grow(b, &b->config_left, sizeof *b->config_left, b->configs_left + 1, &b->configs_left_cap))
 		free(name);

@@ -41,6 +41,9 @@ struct ids {
 
 enum { BRAIN_MAX_REPLICAS = 1024 }; /* of a partition */
 
+/* What StopReplica can ask for besides (README.md, "A topic is deleted if it is empty"). */
+enum stop_seal { STOP_SEALS_NOTHING, STOP_SEALS, STOP_UNSEALS };
+
 /* ---- the outside ---- */
 
 struct brain_options {
@@ -182,7 +185,8 @@ void brain_create_topic(struct brain *b, const struct brain_new_topic *t, void *
 /* count: partitions afterwards. from: that it must have before; -1: any. assignment: of the new ones, or NULL. */
 void brain_create_partitions(struct brain *b, const char *topic, int32_t from, int32_t count, const struct create_partitions_request_assignment *assignment, int32_t assignments, bool validate_only, void *ticket);
 /* Answered when the name is free. topic NULL: the one with that id. id: all zeros, or the topic must have it. */
-void brain_delete_topic(struct brain *b, const char *topic, const uint8_t id[16], void *ticket);
+/* only_if_empty: INVALID_REQUEST where a partition holds messages. LEADER_NOT_AVAILABLE, OPERATION_NOT_ATTEMPTED: that cannot be known just now. */
+void brain_delete_topic(struct brain *b, const char *topic, const uint8_t id[16], bool only_if_empty, void *ticket);
 /* Somebody else has written these nodes: a topic, more partitions, a mark. As loaded; what is known already is nothing new. */
 int brain_topic_appeared(struct brain *b, const char *name, const uint8_t id[16], int32_t version, const struct brain_assignment *partition, int32_t partitions, struct err *e);
 bool brain_deletion_appeared(struct brain *b, const char *topic); /* false: as of brain_load_deletion */

@@ -481,7 +481,7 @@ static void put_to(struct brain *b, struct controller_call *call)
 		brain_create_partitions(b, more->topic, more->from, more->count, more->assignment, more->assignments, more->validate_only, call);
 		break;
 	case CONTROLLER_DELETE_TOPIC:
-		brain_delete_topic(b, deletion->topic, deletion->id, call);
+		brain_delete_topic(b, deletion->topic, deletion->id, deletion->only_if_empty, call);
 		break;
 	}
 }

@@ -51,6 +51,7 @@ struct controller_partitions { /* CreatePartitions of one topic */
 struct controller_deletion {
 	const char *topic; /* NULL: the one with that id */
 	uint8_t id[16];    /* all zeros: whatever it has */
+	bool only_if_empty;
 };
 
 enum controller_kind { /* request and answer */

@@ -296,8 +296,11 @@ void load_config(struct term *t, const struct zk_result *r)
 			unclean = strcasecmp(l.property[i].value, "true") == 0;
 	}
 	layout_config_release(&l);
-	if (type == LAYOUT_TOPIC)
+	if (type == LAYOUT_TOPIC) {
+		if (r->code == ZK_OK)
+			brain_load_config_node(t->b, name);
 		brain_topic_unclean(t->b, name, unclean);
+	}
 	else if (type == LAYOUT_BROKER && strcmp(name, LAYOUT_DEFAULT) == 0)
 		brain_unclean_default(t->b, unclean < 0 ? t->c->o.settings.brain.unclean_elections : unclean);
 }
@@ -323,10 +326,8 @@ static void on_configs(void *arg, const struct zk_result *r)
 	struct term *t = answered(arg, r);
 	if (!t)
 		return;
-	for (size_t i = 0; i < r->children_count; i++) {
-		brain_load_config_node(t->b, r->children[i]);
+	for (size_t i = 0; i < r->children_count; i++)
 		ask_config(t, LAYOUT_TOPIC, r->children[i]);
-	}
 	go_on(t);
 }
 

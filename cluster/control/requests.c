@@ -5,34 +5,63 @@ enum { FULL = 2, INCREMENTAL = 1, DEBUG_REPLICA = -2, LATEST = -1 };
 
 /* ---- stops ---- */
 
+static void add(struct brain *b, struct broker *r, const struct part *p, const struct stop *s)
+{
+	size_t cap = (size_t)r->stops_cap;
+	if (!brain_grow(b, &r->stop, sizeof *r->stop, (size_t)r->stops + 1, &cap))
+		return;
+	r->stops_cap = (int32_t)cap;
+	r->stop[r->stops] = *s;
+	r->stop[r->stops].topic = p->topic;
+	r->stop[r->stops++].number = p->number;
+	b->topic[p->topic].stops++;
+}
+
 void stop_add(struct brain *b, struct broker *r, const struct part *p, bool deletes)
 {
 	for (int32_t i = 0; i < r->stops; i++) {
 		struct stop *s = &r->stop[i];
-		if (s->topic != p->topic || s->number != p->number || s->sent)
+		if (s->topic != p->topic || s->number != p->number || s->sent || s->seal)
 			continue;
 		s->deletes = s->deletes || deletes;
 		s->leader_epoch = deletes ? EPOCH_DURING_DELETE : p->leader_epoch;
 		return;
 	}
-	size_t cap = (size_t)r->stops_cap;
-	if (!brain_grow(b, &r->stop, sizeof *r->stop, (size_t)r->stops + 1, &cap))
-		return;
-	r->stops_cap = (int32_t)cap;
-	r->stop[r->stops++] = (struct stop){p->topic, p->number, deletes ? EPOCH_DURING_DELETE : p->leader_epoch, deletes, false};
-	b->topic[p->topic].stops++;
+	add(b, r, p, &(struct stop){.leader_epoch = deletes ? EPOCH_DURING_DELETE : p->leader_epoch, .deletes = deletes});
 }
 
-static void stops_done(struct brain *b, struct broker *r, bool all)
+void seal_add(struct brain *b, struct broker *r, const struct part *p, enum stop_seal what)
+{
+	add(b, r, p, &(struct stop){.leader_epoch = p->leader_epoch, .seal = what});
+}
+
+/* What the broker has answered of that partition. */
+static int16_t stop_error(const struct brain *b, const struct stop *s, const struct stop_replica_response *a)
+{
+	for (int32_t i = 0; i < a->partition_errors.n; i++) {
+		const struct stop_replica_response_partition *p = &a->partition_errors.v[i];
+		if (p->partition_index == s->number && wire_string_is(p->topic_name, b->topic[s->topic].name))
+			return p->error_code;
+	}
+	return KAFKA_OPERATION_NOT_ATTEMPTED;
+}
+
+/* a NULL: there is no answer, and there will be none to any of them. */
+static void stops_done(struct brain *b, struct broker *r, const struct stop_replica_response *a)
 {
 	int32_t kept = 0;
 	for (int32_t i = 0; i < r->stops; i++) {
-		if (all || r->stop[i].sent)
-			topic_stopped(b, r->stop[i].topic);
-		else
-			r->stop[kept++] = r->stop[i];
+		const struct stop *s = &r->stop[i];
+		if (a && !s->sent) {
+			r->stop[kept++] = *s;
+			continue;
+		}
+		if (s->seal == STOP_SEALS)
+			topic_sealed(b, s->topic, s->number, a ? stop_error(b, s, a) : KAFKA_LEADER_NOT_AVAILABLE);
+		topic_stopped(b, s->topic);
 	}
 	r->stops = kept;
+	seals_look(b);
 }
 
 void requests_forget(struct brain *b, struct broker *r)
@@ -40,7 +69,7 @@ void requests_forget(struct brain *b, struct broker *r)
 	struct bits *all[] = {&r->states, &r->states_sent, &r->metadata, &r->metadata_sent, &r->ends, &r->ends_sent, &r->fresh};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		bits_none(b, all[i]);
-	stops_done(b, r, true);
+	stops_done(b, r, NULL);
 	r->states_full = r->metadata_full = r->brokers_changed = r->full_sent = r->brokers_sent = false;
 	r->under_way = NOTHING;
 	topics_look(b);
@@ -119,7 +148,7 @@ static bool make_stop(struct brain *b, struct broker *r, struct arena *a, struct
 			t->partition_states.v = p + i;
 		}
 		t->partition_states.v[t->partition_states.n++] =
-			(struct stop_replica_request_partition_state){.partition_index = s->number, .leader_epoch = s->leader_epoch, .delete_partition = s->deletes};
+			(struct stop_replica_request_partition_state){.partition_index = s->number, .leader_epoch = s->leader_epoch, .delete_partition = s->deletes, .seal = (int8_t)s->seal};
 		s->sent = true;
 	}
 	return true;
@@ -472,7 +501,7 @@ void brain_answered(struct brain *b, int32_t broker, int64_t broker_epoch, const
 	r->under_way = NOTHING;
 	r->full_sent = r->brokers_sent = false;
 	if (what == STOP)
-		stops_done(b, r, false);
+		stops_done(b, r, response);
 	else if (what == LEADER_AND_ISR)
 		states_answered(b, r, response);
 	else if (what == LOG_ENDS)

@@ -71,6 +71,7 @@ struct part {
 	bool exists, has_node;        /* its state, the directory that is in */
 	struct item *item[ITEM_KINDS];
 	struct log_end *end;          /* of the ISR's members, in its order, while they are being asked */
+	int32_t sealed;               /* by its leader, in the leader epoch before this number; 0: it is not */
 	int64_t waits_since_ms;       /* for members that may come back clean; -1: it does not */
 };
 
@@ -90,13 +91,16 @@ struct topic {
 	int32_t stops;          /* that brokers have not answered */
 	struct op_config *config; /* NEW: to be written; owned, strings too */
 	int32_t configs;
-	struct call *create, *grow, *delete; /* who waits: lists by `with` */
+	int32_t seals;          /* of those: partitions that are to be sealed */
+	int16_t seal_error;     /* why not all could be */
+	struct call *create, *grow, *delete, *empty; /* who waits: lists by `with`; empty: for the seals, to delete it then */
 	int32_t next_name, next_id; /* in the same slot of the tables by name and by id; -1: the last */
 };
 
 struct stop {
 	int32_t topic, number, leader_epoch;
 	bool deletes, sent;
+	enum stop_seal seal;    /* nothing is stopped */
 };
 
 enum under_way { NOTHING, STOP, LEADER_AND_ISR, METADATA, LOG_ENDS };
@@ -272,12 +276,15 @@ void shutdowns_look(struct brain *b);                 /* answers those of which 
 /* topics.c */
 void topic_delete_at(struct brain *b, int32_t t, struct broker *r);
 void topic_stopped(struct brain *b, int32_t t);
+void topic_sealed(struct brain *b, int32_t t, int32_t number, int16_t error);
+void seals_look(struct brain *b);                     /* deletes topics that are sealed, unseals those that cannot be */
 void topic_marked(struct brain *b, int32_t t);
 void topics_look(struct brain *b);                    /* answers who waits for what is done, frees rows of topics that are gone */
 bool config_take_left(struct brain *b, const char *topic); /* brain.c: whether there is a config node of that name; it belongs to the topic from now on */
 
 /* requests.c */
 void stop_add(struct brain *b, struct broker *r, const struct part *p, bool deletes);
+void seal_add(struct brain *b, struct broker *r, const struct part *p, enum stop_seal what);
 void requests_forget(struct brain *b, struct broker *r);
 
 #endif

@@ -252,6 +252,12 @@ static void begin_deletion(struct brain *b, int32_t row)
 	calls_refuse(b, &t->create, KAFKA_NONE, NULL);
 	calls_refuse(b, &t->grow, KAFKA_UNKNOWN_TOPIC_OR_PARTITION, "the topic is being deleted");
 	t->phase = TOPIC_DELETING;
+	while (t->empty) { /* who would have it deleted when it is empty has that */
+		struct call *c = t->empty;
+		t->empty = c->with;
+		c->with = t->delete;
+		t->delete = c;
+	}
 	for (int32_t i = 0; i < t->parts; i++) {
 		int32_t p = t->part[i];
 		for (int k = 0; k < ITEM_KINDS; k++)
@@ -288,7 +294,85 @@ void topic_stopped(struct brain *b, int32_t row)
 		topic_wants_work(b, row);
 }
 
-void brain_delete_topic(struct brain *b, const char *topic, const uint8_t id[16], void *ticket)
+/* ---- deletion of what is empty ---- */
+
+void topic_sealed(struct brain *b, int32_t row, int32_t number, int16_t error)
+{
+	struct topic *t = &b->topic[row];
+	struct part *p = part_find(b, row, number);
+	t->seals--;
+	if (error && t->seal_error != KAFKA_INVALID_REQUEST) /* that it holds messages says most */
+		t->seal_error = error;
+	if (p && error)
+		p->sealed = 0;
+}
+
+static void unseal(struct brain *b, const struct topic *t)
+{
+	for (int32_t i = 0; i < t->parts; i++) {
+		struct part *p = &b->part[t->part[i]];
+		struct broker *leader = broker_find(b, p->leader);
+		if (p->sealed && p->sealed == p->leader_epoch + 1 && broker_alive(leader))
+			seal_add(b, leader, p, STOP_UNSEALS);
+		p->sealed = 0;
+	}
+}
+
+/* Every partition of it has been sealed by who leads it now. (Who is about to be elected hears of it only when that is written: never, once the topic is being deleted.) */
+static bool is_sealed(const struct brain *b, const struct topic *t)
+{
+	for (int32_t i = 0; i < t->parts; i++) {
+		if (b->part[t->part[i]].sealed != b->part[t->part[i]].leader_epoch + 1)
+			return false;
+	}
+	return true;
+}
+
+void seals_look(struct brain *b)
+{
+	for (int32_t row = 0; row < b->topics && brain_ok(b); row++) {
+		struct topic *t = &b->topic[row];
+		if (!t->name || !t->empty || t->seals)
+			continue;
+		if (!t->seal_error && is_sealed(b, t)) {
+			begin_deletion(b, row);
+			continue;
+		}
+		unseal(b, t);
+		if (t->seal_error == KAFKA_INVALID_REQUEST)
+			calls_refuse(b, &t->empty, KAFKA_INVALID_REQUEST, "a partition of the topic holds messages: delete them first");
+		else
+			calls_refuse(b, &t->empty, t->seal_error == KAFKA_LEADER_NOT_AVAILABLE ? KAFKA_LEADER_NOT_AVAILABLE : KAFKA_OPERATION_NOT_ATTEMPTED, "who leads its partitions is changing");
+	}
+}
+
+static void seal(struct brain *b, int32_t row, void *ticket)
+{
+	struct topic *t = &b->topic[row];
+	for (int32_t i = 0; i < t->parts && !t->empty; i++) {
+		const struct part *p = &b->part[t->part[i]];
+		if (p->exists && p->leader != NO_LEADER && broker_alive(broker_find(b, p->leader)))
+			continue;
+		call_answer_topic(b, ticket, KAFKA_LEADER_NOT_AVAILABLE, "nobody leads a partition of the topic: whether it holds messages is not known");
+		return;
+	}
+	struct call *c = call_new(b, ticket, BRAIN_TOPIC);
+	if (!c)
+		return;
+	c->with = t->empty;
+	t->empty = c;
+	if (c->with)
+		return;
+	t->seals = t->parts;
+	t->seal_error = KAFKA_NONE;
+	for (int32_t i = 0; i < t->parts; i++) {
+		struct part *p = &b->part[t->part[i]];
+		p->sealed = p->leader_epoch + 1;
+		seal_add(b, broker_find(b, p->leader), p, STOP_SEALS);
+	}
+}
+
+void brain_delete_topic(struct brain *b, const char *topic, const uint8_t id[16], bool only_if_empty, void *ticket)
 {
 	int32_t row = topic ? topic_by_name(b, topic, strlen(topic)) : topic_by_id(b, id);
 	bool any_id = memcmp(id, (const uint8_t[16]){0}, 16) == 0;
@@ -302,6 +386,10 @@ void brain_delete_topic(struct brain *b, const char *topic, const uint8_t id[16]
 	}
 	if (row < 0 || b->topic[row].phase == TOPIC_NEW || b->topic[row].phase == TOPIC_GONE) {
 		call_answer_topic(b, ticket, any_id ? KAFKA_UNKNOWN_TOPIC_OR_PARTITION : KAFKA_UNKNOWN_TOPIC_ID, any_id ? "This server does not host this topic-partition." : "This server does not host this topic ID.");
+		return;
+	}
+	if (only_if_empty && b->topic[row].phase == TOPIC_LIVE) {
+		seal(b, row, ticket);
 		return;
 	}
 	struct call *c = call_new(b, ticket, BRAIN_TOPIC);

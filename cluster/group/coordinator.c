@@ -1,23 +1,24 @@
 /*
- * The coordinator: its shards, their roles, and its life.
+ * The coordinator: its topic, which partitions of it are answered for here, and its life. What becomes of one of them is in group_shard.c.
  */
 #include "cluster/group/group.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "cluster/broker.h"
 #include "cluster/topics.h"
 #include "store/diag.h"
 
-#define OFFSETS_TOPIC "__consumer_offsets"
-
-enum { RETRY_MS = 10000 };
+/* What is on its way at a stop, and waits for replicas that do not answer, is given up after so long. */
+enum { STOP_WAIT_MS = 200 };
 
 /* ---- what is on the way ---- */
 
-static void count(struct coordinator *c, int busy, int loading)
+void coordinator_count(struct coordinator *c, int busy, int loading)
 {
 	pthread_mutex_lock(&c->lock);
 	c->busy += (uint32_t)busy;
@@ -29,7 +30,7 @@ static void count(struct coordinator *c, int busy, int loading)
 
 void coordinator_busy(struct coordinator *c, int by)
 {
-	count(c, by, 0);
+	coordinator_count(c, by, 0);
 }
 
 void coordinator_wait_loaded(struct coordinator *c)
@@ -40,280 +41,120 @@ void coordinator_wait_loaded(struct coordinator *c)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* ---- a shard's table ---- */
-
-bool shard_table_add(struct group **table, struct group *g)
-{
-	HASH_ADD_KEYPTR(hh, *table, g->id->data, (size_t)g->id->n, g);
-	g->in_table = g->hh.tbl != NULL;
-	return g->in_table;
-}
-
-void shard_remove(struct group *g)
-{
-	struct shard *s = g->shard;
-	pthread_mutex_lock(&s->lock);
-	bool there = g->in_table;
-	if (there)
-		HASH_DELETE(hh, s->groups, g);
-	g->in_table = false;
-	pthread_mutex_unlock(&s->lock);
-	g->removed = true;
-	if (there)
-		group_unref(g);
-}
-
-void shard_each(struct shard *s, void (*fn)(struct turn *t, void *arg), void *arg)
-{
-	size_t n = 0;
-	struct group *g;
-	pthread_mutex_lock(&s->lock);
-	size_t all = HASH_COUNT(s->groups);
-	struct group **list = all ? malloc(all * sizeof *list) : NULL;
-	for (g = list ? s->groups : NULL; g; g = g->hh.next) {
-		group_ref(g);
-		list[n++] = g;
-	}
-	pthread_mutex_unlock(&s->lock);
-	for (size_t i = 0; i < n; i++) {
-		struct turn t;
-		turn_begin_on(&t, list[i]);
-		if (!t.g->removed)
-			fn(&t, arg);
-		turn_end(&t);
-		group_unref(list[i]);
-	}
-	free(list);
-}
-
-static void unload(struct turn *t)
-{
-	struct group *g = t->g;
-	group_set_state(g, GROUP_DEAD);
-	g->removed = true;
-	for (struct member *m = g->members; m; m = m->hh.next) {
-		group_fail_join(t, m, KAFKA_NOT_COORDINATOR, blob_str(m->id));
-		group_fail_sync(t, m, KAFKA_NOT_COORDINATOR);
-	}
-	group_answer_fetches(t, KAFKA_NOT_COORDINATOR);
-	g->deleting = false;
-	if (g->delete_reply)
-		reply_error(t, g->delete_reply, KAFKA_NOT_COORDINATOR);
-	g->delete_reply = NULL;
-}
-
-static void unload_table(struct group *list)
-{
-	while (list) {
-		struct group *g = list;
-		struct turn t;
-		list = g->next_unloaded;
-		turn_begin_on(&t, g);
-		unload(&t);
-		turn_end(&t);
-		group_unref(g); /* the table's */
-	}
-}
-
-/* Empties the table into a list. locks: shard.lock, or it is nobody else's. */
-static struct group *take_table(struct group **table)
-{
-	struct group *g, *next, *list = NULL;
-	HASH_ITER(hh, *table, g, next) {
-		HASH_DELETE(hh, *table, g);
-		g->in_table = false;
-		g->next_unloaded = list;
-		list = g;
-	}
-	return list;
-}
-
-/* ---- loading ---- */
-
-static struct partition *find_partition(struct coordinator *c, int32_t index, struct err *e)
-{
-	struct topic *t = topics_find(c->broker, OFFSETS_TOPIC);
-	struct partition *p = t ? topic_partition(t, index) : NULL;
-	if (!p)
-		err_set(e, ERR_NOT_FOUND, OFFSETS_TOPIC " has no partition %" PRId32, index);
-	topic_unref(t);
-	return p;
-}
-
-/* Sessions begin when the group is loaded; one that has become too large, as a property has changed, is to rebalance. */
-static void begin_group(struct group *g)
-{
-	struct turn t;
-	turn_begin_on(&t, g);
-	for (struct member *m = g->members; m; m = m->hh.next)
-		group_hear(&t, m);
-	if (g->member_count > (uint32_t)t.c->max_size)
-		group_prepare_rebalance(&t);
-	turn_end(&t);
-}
-
-static int read_shard(struct shard *s, struct group **table, struct journal **journal, struct err *e)
-{
-	struct partition *p = find_partition(s->coordinator, s->index, e);
-	int rc = p ? 0 : ERR_NOT_FOUND;
-	if (rc == 0 && !(*journal = journal_new(s->coordinator, p))) {
-		partition_unref(p);
-		rc = err_set(e, ERR_NO_MEMORY, "no memory for groups");
-	}
-	return rc == 0 ? shard_read(s, p, *journal, table, e) : rc;
-}
-
-/* thread: the pool's. */
-static void load(struct shard *s)
-{
-	struct group *table = NULL, *g, *next;
-	struct journal *journal = NULL;
-	struct err why = ERR_INIT;
-	pthread_mutex_lock(&s->lock);
-	uint32_t number = s->loads;
-	bool wanted = s->role == SHARD_LOADING;
-	struct journal *closed = s->closed;
-	s->closed = NULL;
-	pthread_mutex_unlock(&s->lock);
-	if (closed)
-		journal_wait_closed(closed);
-	journal_unref(closed);
-	if (!wanted)
-		return;
-	int rc = read_shard(s, &table, &journal, &why);
-	if (rc < 0)
-		diag_error(OFFSETS_TOPIC "-%" PRId32 ": its groups cannot be loaded: %s", s->index, why.text);
-	HASH_ITER(hh, table, g, next)
-		if (rc == 0)
-			begin_group(g);
-	pthread_mutex_lock(&s->lock);
-	bool used = s->role == SHARD_LOADING && s->loads == number;
-	if (used && rc == 0) {
-		s->groups = table;
-		s->journal = journal;
-		s->role = SHARD_ACTIVE;
-	} else if (used) {
-		s->role = SHARD_FAILED;
-		s->failed_ns = s->coordinator->now(s->coordinator->arg).ns;
-	}
-	pthread_mutex_unlock(&s->lock);
-	if (!used || rc < 0) {
-		unload_table(take_table(&table));
-		journal_unref(journal);
-	}
-}
-
-struct load_job { struct pool_job job; struct shard *shard; };
-
-static void run_load(struct pool_job *job)
-{
-	struct shard *s = ((struct load_job *)job)->shard;
-	load(s);
-	free(job);
-	count(s->coordinator, -1, -1);
-}
-
-/* Its role is SHARD_LOADING. locks: none. */
-static void start_load(struct shard *s)
-{
-	struct coordinator *c = s->coordinator;
-	struct load_job *j = c->pool ? calloc(1, sizeof *j) : NULL;
-	count(c, 1, 1);
-	if (j) {
-		j->job.run = run_load;
-		j->shard = s;
-		pool_run(c->pool, &j->job);
-	} else {
-		load(s);
-		count(c, -1, -1);
-	}
-}
-
-void shard_retry(struct shard *s)
-{
-	struct coordinator *c = s->coordinator;
-	pthread_mutex_lock(&s->lock);
-	bool again = s->role == SHARD_FAILED && !c->stopping && c->now(c->arg).ns - s->failed_ns >= RETRY_MS * INT64_C(1000000);
-	if (again) {
-		s->role = SHARD_LOADING;
-		s->loads++;
-	}
-	pthread_mutex_unlock(&s->lock);
-	if (again)
-		start_load(s);
-}
-
 /* ---- roles ---- */
 
-/* Makes the shards, if the topic is there. */
-static int make_shards(struct coordinator *c, struct err *e)
+int32_t coordinator_shards(struct coordinator *c)
 {
-	struct topic *t = topics_find(c->broker, OFFSETS_TOPIC);
-	int rc = 0;
+	struct shard_table *t = c->shards;
+	return t ? t->count : 0;
+}
+
+struct shard *coordinator_shard(struct coordinator *c, int32_t partition)
+{
+	struct shard_table *t = c->shards;
+	return t && partition >= 0 && partition < t->count ? t->shard[partition] : NULL;
+}
+
+static struct shard *shard_new(struct coordinator *c, int32_t index)
+{
+	struct shard *s = calloc(1, sizeof *s);
+	if (!s)
+		return NULL;
+	s->coordinator = c;
+	s->index = index;
+	pthread_mutex_init(&s->lock, NULL);
+	return s;
+}
+
+/* locks: lock. */
+static struct shard_table *longer_table(struct coordinator *c, int32_t count)
+{
+	struct shard_table *old = c->shards, *t = calloc(1, sizeof *t + (size_t)count * sizeof *t->shard);
 	if (!t)
-		return err_set(e, ERR_NOT_FOUND, "there is no " OFFSETS_TOPIC " yet");
+		return NULL;
+	t->older = old;
+	while (t->count < count) {
+		struct shard *s = old && t->count < old->count ? old->shard[t->count] : shard_new(c, t->count);
+		if (!s) {
+			for (int32_t i = old ? old->count : 0; i < t->count; i++) {
+				shard_release(t->shard[i]);
+				free(t->shard[i]);
+			}
+			free(t);
+			return NULL;
+		}
+		t->shard[t->count++] = s;
+	}
+	return t;
+}
+
+/* There are at least so many. */
+static int need_shards(struct coordinator *c, int32_t count, struct err *e)
+{
+	int rc = 0;
 	pthread_mutex_lock(&c->lock);
-	int32_t n = topic_partition_count(t);
-	struct shard *s = c->shards ? NULL : calloc((size_t)n, sizeof *s);
-	for (int32_t i = 0; s && i < n; i++) {
-		s[i].coordinator = c;
-		s[i].index = i;
-		pthread_mutex_init(&s[i].lock, NULL);
-	}
-	if (s) {
-		c->shard_count = n;
-		c->shards = s;
-	} else if (!c->shards) {
-		rc = err_set(e, ERR_NO_MEMORY, "no memory for %" PRId32 " partitions of groups", n);
-	}
+	struct shard_table *t = count > coordinator_shards(c) ? longer_table(c, count) : c->shards;
+	if (t)
+		c->shards = t;
+	else if (count)
+		rc = err_set(e, ERR_NO_MEMORY, "no memory for %" PRId32 " partitions of groups", count);
 	pthread_mutex_unlock(&c->lock);
-	topic_unref(t);
 	return rc;
 }
 
-void coordinator_load(struct coordinator *c, int32_t partition)
+/* Of a broker by itself, if the topic is there. The number of its partitions stays what it was found to be at first. */
+static int count_partitions(struct coordinator *c, struct err *e)
+{
+	struct topic *t = topics_find(c->broker, OFFSETS_TOPIC);
+	if (!t)
+		return err_set(e, ERR_NOT_FOUND, "there is no " OFFSETS_TOPIC " yet");
+	int32_t count = c->partitions ? c->partitions : topic_partition_count(t);
+	topic_unref(t);
+	int rc = need_shards(c, count, e);
+	if (rc == 0)
+		c->partitions = count;
+	return rc;
+}
+
+/* In a cluster roles may come before it is known how many partitions there are. They come one by one: room is made for more. */
+static int make_room(struct coordinator *c, int32_t partition, struct err *e)
+{
+	enum { STEP = 64 };
+	if (partition < coordinator_shards(c))
+		return 0;
+	return c->in_cluster ? need_shards(c, (partition / STEP + 1) * STEP, e) : count_partitions(c, e);
+}
+
+void coordinator_load(struct coordinator *c, int32_t partition, int32_t epoch)
 {
 	struct err why = ERR_INIT;
-	if (!c->shards && make_shards(c, &why) < 0)
+	if (partition >= 0 && make_room(c, partition, &why) < 0)
 		diag_error(OFFSETS_TOPIC "-%" PRId32 ": %s", partition, why.text);
-	if (!c->shards || partition < 0 || partition >= c->shard_count || c->stopping)
-		return;
-	struct shard *s = &c->shards[partition];
-	pthread_mutex_lock(&s->lock);
-	bool begin = s->role == SHARD_NOT_OURS || s->role == SHARD_FAILED;
-	if (begin) {
-		s->role = SHARD_LOADING;
-		s->loads++;
-	}
-	pthread_mutex_unlock(&s->lock);
-	if (begin)
-		start_load(s);
+	struct shard *s = coordinator_shard(c, partition);
+	if (s && !c->stopping)
+		shard_load(s, epoch);
 }
 
-void coordinator_unload(struct coordinator *c, int32_t partition)
+void coordinator_unload(struct coordinator *c, int32_t partition, int32_t epoch)
 {
-	if (!c->shards || partition < 0 || partition >= c->shard_count)
-		return;
-	struct shard *s = &c->shards[partition];
-	pthread_mutex_lock(&s->lock);
-	struct journal *journal = s->journal;
-	struct group *list = take_table(&s->groups);
-	struct journal *older = journal ? s->closed : NULL;
-	s->role = SHARD_NOT_OURS;
-	s->journal = NULL;
-	if (journal) {
-		journal_close(journal);
-		s->closed = journal; /* with the reference */
-	}
-	pthread_mutex_unlock(&s->lock);
-	unload_table(list);
-	journal_unref(older);
+	struct shard *s = coordinator_shard(c, partition);
+	if (s)
+		shard_unload(s, epoch);
 }
 
+void coordinator_told(struct coordinator *c, int32_t partitions)
+{
+	c->partitions = partitions;
+	c->gone = false;
+}
+
+/* ---- the topic ---- */
+
+/* Of a broker by itself, which leads them all. */
 static void load_all(struct coordinator *c)
 {
-	for (int32_t i = 0; c->shards && i < c->shard_count; i++)
-		coordinator_load(c, i);
+	for (int32_t i = 0; !c->in_cluster && i < coordinator_shards(c); i++)
+		coordinator_load(c, i, 0);
 }
 
 /* What it must be, also where a crash came between making it and saying so. One that Kafka made has its properties from there. */
@@ -337,15 +178,15 @@ static int open_topic(struct coordinator *c, bool create, struct err *e)
 		return rc < 0 ? rc : err_set(e, ERR_NOT_FOUND, "there is no " OFFSETS_TOPIC);
 	rc = configure_topic(c, t, e);
 	int32_t have = topic_partition_count(t);
-	if (rc == 0 && c->shards && have < c->shard_count) /* made anew by somebody who did not know how many it had */
-		rc = topic_grow(t, have, c->shard_count, e);
+	if (rc == 0 && have < c->partitions) /* made anew by somebody who did not know how many it had */
+		rc = topic_grow(t, have, c->partitions, e);
 	topic_unref(t);
-	return rc < 0 ? rc : make_shards(c, e);
+	return rc < 0 ? rc : count_partitions(c, e);
 }
 
 static bool has_topic(struct coordinator *c)
 {
-	return c->shards && !c->gone;
+	return c->partitions && !c->gone;
 }
 
 static bool is_running(struct coordinator *c)
@@ -353,11 +194,25 @@ static bool is_running(struct coordinator *c)
 	return c->started && !c->stopping;
 }
 
+/* In a cluster: by the controller, which takes as long as it takes. */
+static int ask_for_topic(struct coordinator *c, struct err *e)
+{
+	const struct conf *conf = broker_conf(c->broker);
+	char segment_bytes[24];
+	snprintf(segment_bytes, sizeof segment_bytes, "%" PRId64, conf_int(conf, "offsets.topic.segment.bytes"));
+	const struct conf_change set[] = {{"cleanup.policy", "compact"}, {"compression.type", "producer"}, {"segment.bytes", segment_bytes}};
+	topics_make_soon(c->broker, &(struct topic_plan){.name = OFFSETS_TOPIC, .partitions = c->default_partitions, .replication_factor = (int16_t)conf_int(conf, "offsets.topic.replication.factor"),
+							 .set = set, .set_count = sizeof set / sizeof *set});
+	return err_set(e, ERR_NOT_FOUND, OFFSETS_TOPIC " is being made");
+}
+
 int coordinator_need_topic(struct coordinator *c, struct err *e)
 {
 	int rc = 0;
 	if (is_running(c) && has_topic(c))
 		return 0;
+	if (is_running(c) && c->in_cluster)
+		return ask_for_topic(c, e);
 	pthread_mutex_lock(&c->topic_lock);
 	if (!is_running(c))
 		rc = err_set(e, ERR_STOPPING, "the group coordinator is not running");
@@ -372,21 +227,24 @@ int coordinator_need_topic(struct coordinator *c, struct err *e)
 /* locks: topic_lock: what is loaded meanwhile for a topic that was made anew would be unloaded here, and nobody would load it again. */
 static void unload_all(struct coordinator *c)
 {
-	for (int32_t i = 0; c->shards && i < c->shard_count; i++)
-		coordinator_unload(c, i);
+	for (int32_t i = 0; i < coordinator_shards(c); i++)
+		shard_unload(coordinator_shard(c, i), SHARD_WHATEVER_EPOCH);
 }
 
 void coordinator_forget_all(struct coordinator *c)
 {
 	pthread_mutex_lock(&c->topic_lock);
 	c->gone = true;
+	if (c->in_cluster)
+		c->partitions = 0; /* the next one may have another number of them */
 	unload_all(c);
 	pthread_mutex_unlock(&c->topic_lock);
 }
 
 int32_t coordinator_partitions(struct coordinator *c)
 {
-	return c->shards ? c->shard_count : c->default_partitions;
+	int32_t n = c->partitions;
+	return n ? n : c->default_partitions;
 }
 
 int32_t coordinator_partition_of(struct coordinator *c, struct gstr group_id)
@@ -399,8 +257,8 @@ int32_t coordinator_partition_of(struct coordinator *c, struct gstr group_id)
 
 void coordinator_expire(struct coordinator *c)
 {
-	for (int32_t i = 0; c->shards && i < c->shard_count && !c->stopping; i++)
-		shard_each(&c->shards[i], group_expire, NULL);
+	for (int32_t i = 0; i < coordinator_shards(c) && !c->stopping; i++)
+		shard_each(coordinator_shard(c, i), group_expire, NULL);
 }
 
 static void arm_expiry(struct coordinator *c)
@@ -443,6 +301,7 @@ int coordinator_new(struct coordinator **out, const struct coordinator_options *
 	if (!c)
 		return err_set(e, ERR_NO_MEMORY, "no memory for the group coordinator");
 	c->broker = o->broker;
+	c->in_cluster = topics_are_elsewhere(o->broker);
 	c->pool = o->timers ? NULL : broker_pool(o->broker);
 	c->timers = o->timers ? o->timers : broker_timers(o->broker);
 	c->now = o->now ? o->now : real_now;
@@ -470,11 +329,33 @@ void coordinator_start(struct coordinator *c)
 {
 	struct err why = ERR_INIT;
 	c->started = true;
-	int rc = open_topic(c, false, &why);
+	int rc = c->in_cluster ? 0 : open_topic(c, false, &why);
 	if (rc < 0 && rc != ERR_NOT_FOUND)
 		diag_error(OFFSETS_TOPIC ": %s", why.text);
 	load_all(c);
 	arm_expiry(c);
+}
+
+/* Until nothing is under way; in a cluster what waits for replicas is given up. */
+static void wait_until_quiet(struct coordinator *c)
+{
+	pthread_mutex_lock(&c->lock);
+	while (c->busy) {
+		struct timespec until;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += STOP_WAIT_MS * 1000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		if (!c->in_cluster) {
+			pthread_cond_wait(&c->quiet, &c->lock);
+		} else if (pthread_cond_timedwait(&c->quiet, &c->lock, &until) == ETIMEDOUT) {
+			pthread_mutex_unlock(&c->lock);
+			for (int32_t i = 0; i < coordinator_shards(c); i++)
+				shard_give_up_writes(coordinator_shard(c, i));
+			pthread_mutex_lock(&c->lock);
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
 }
 
 void coordinator_stop(struct coordinator *c)
@@ -485,18 +366,7 @@ void coordinator_stop(struct coordinator *c)
 	pthread_mutex_unlock(&c->topic_lock);
 	for (int i = 0; i < 2; i++) { /* its job may have armed the timer once more */
 		timer_cancel(c->timers, &c->expire_timer);
-		pthread_mutex_lock(&c->lock);
-		while (c->busy)
-			pthread_cond_wait(&c->quiet, &c->lock);
-		pthread_mutex_unlock(&c->lock);
-	}
-	for (int32_t i = 0; c->shards && i < c->shard_count; i++) {
-		struct shard *s = &c->shards[i];
-		pthread_mutex_lock(&s->lock);
-		struct journal *closed = s->closed;
-		s->closed = NULL;
-		pthread_mutex_unlock(&s->lock);
-		journal_unref(closed);
+		wait_until_quiet(c);
 	}
 }
 
@@ -504,9 +374,14 @@ void coordinator_free(struct coordinator *c)
 {
 	if (!c)
 		return;
-	for (int32_t i = 0; c->shards && i < c->shard_count; i++)
-		pthread_mutex_destroy(&c->shards[i].lock);
-	free(c->shards);
+	for (int32_t i = 0; i < coordinator_shards(c); i++) {
+		shard_release(coordinator_shard(c, i));
+		free(coordinator_shard(c, i));
+	}
+	for (struct shard_table *t = c->shards, *older; t; t = older) {
+		older = t->older;
+		free(t);
+	}
 	pthread_mutex_destroy(&c->topic_lock);
 	pthread_mutex_destroy(&c->lock);
 	pthread_cond_destroy(&c->quiet);

@@ -25,6 +25,8 @@
 #include "store/conf.h"
 #include "store/err.h"
 
+#define OFFSETS_TOPIC "__consumer_offsets"
+
 struct broker;
 struct coordinator;
 struct timer_heap;
@@ -36,6 +38,7 @@ struct gstr { const void *p; int32_t n; }; /* string or bytes; p NULL: null */
 
 /* ---- life ---- */
 
+/* Of a broker by itself it answers for all groups. In a cluster it makes no topic itself, and answers for the partitions that coordinator_load names. */
 struct coordinator_options {
 	struct broker *broker;      /* borrowed for the coordinator's life; its conf has group_properties in its schema */
 	/* For tests: their own heap, whose timers do their work on the thread that runs it, and their own clock. NULL: the broker's, and the pool does the work. */
@@ -47,7 +50,7 @@ struct coordinator_options {
 /* Nothing is loaded yet. */
 int coordinator_new(struct coordinator **out, const struct coordinator_options *o, struct err *e);
 
-/* Begins to answer, and to load every partition of __consumer_offsets there is, in the background. */
+/* Begins to answer; without a cluster, to load every partition of __consumer_offsets there is, in the background. */
 void coordinator_start(struct coordinator *c);
 
 /* Answers all that is parked with NOT_COORDINATOR, refuses what comes (COORDINATOR_NOT_AVAILABLE), waits for what is being written. Before broker_close. */
@@ -56,15 +59,18 @@ void coordinator_free(struct coordinator *c); /* stopped, and every call has ret
 
 /* ---- roles: which partitions of __consumer_offsets are answered for here ---- */
 
-/* Makes __consumer_offsets if it is not there yet (blocks on the disk); what FindCoordinator for a group does first. */
+/* Makes __consumer_offsets if it is not there yet; what FindCoordinator for a group does first. Blocks on the disk; in a cluster not at all: it is made in the background, one asks again (ERR_NOT_FOUND). */
 int coordinator_need_topic(struct coordinator *c, struct err *e);
 int32_t coordinator_partitions(struct coordinator *c);                          /* of the topic, or what it will have */
 int32_t coordinator_partition_of(struct coordinator *c, struct gstr group_id);  /* Java's hash of the id, as every Kafka client counts on */
+/* In a cluster: the topic is there, with so many partitions, as the controller says. */
+void coordinator_told(struct coordinator *c, int32_t partitions);
 
-/* This broker answers for the partition from now on: it is read in the background, COORDINATOR_LOAD_IN_PROGRESS until then. */
-void coordinator_load(struct coordinator *c, int32_t partition);
+/* This broker leads the partition in that leader epoch, and answers for it: it is read in the background, COORDINATOR_LOAD_IN_PROGRESS until then. Where it does already it goes on. An epoch
+ * that is over changes nothing, here and below. */
+void coordinator_load(struct coordinator *c, int32_t partition, int32_t epoch);
 /* No longer: parked requests get NOT_COORDINATOR, and so does what comes. Returns at once; what is being written ends in its own time. */
-void coordinator_unload(struct coordinator *c, int32_t partition);
+void coordinator_unload(struct coordinator *c, int32_t partition, int32_t epoch);
 /* __consumer_offsets was deleted, and all groups with it. The next coordinator_need_topic makes it anew. */
 void coordinator_forget_all(struct coordinator *c);
 /* Waits until nothing is being loaded. For tests and tools. */

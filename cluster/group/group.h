@@ -245,6 +245,8 @@ void journal_ref(struct journal *j);
 void journal_unref(struct journal *j);
 void journal_close(struct journal *j);       /* what has not gone to the partition by now will not: ERR_NOT_LEADER */
 void journal_wait_closed(struct journal *j); /* until what had begun to go there has; the partition's end is known then. locks: none */
+/* What is in the log and waits for the disk or for other replicas is answered (ERR_TIMED_OUT): a stop waits for nobody. What only gets there later waits again. locks: none */
+void journal_give_up(struct journal *j);
 
 struct change { struct blob *topic; struct offset_entry entry; uint32_t record; }; /* of an offset: record counts within the write */
 
@@ -252,6 +254,8 @@ struct write { /* one append, from the decision to its outcome */
 	struct append append;        /* first */
 	struct record_set set;
 	struct write *next_queued;   /* journal's */
+	struct write *prev_flying, *next_flying; /* journal's: with the partition */
+	_Atomic uint32_t refs;       /* of the memory: the list's of its group, and who gives it up */
 	struct write *prev, *next;   /* group.writes, as utlist wants it */
 	struct group *group;         /* referenced */
 	struct journal *journal;     /* referenced */
@@ -289,10 +293,13 @@ struct shard {
 	struct group *groups;        /* uthash by id */
 	struct journal *journal;     /* NULL: not loaded */
 	struct journal *closed;      /* the one before, until it has been waited for */
+	int32_t epoch;               /* of the leadership that it was loaded for last, or that ended that */
 	uint32_t loads;              /* counts them: an older one that ends late is not used */
 	int64_t failed_ns;           /* when loading failed */
-	struct pool_job load_job;
 };
+
+/* Never changed but by being replaced by a longer one; it stays until the end, as readers take no lock. */
+struct shard_table { struct shard_table *older; int32_t count; struct shard *shard[]; };
 
 struct coordinator {
 	struct broker *broker;
@@ -310,8 +317,9 @@ struct coordinator {
 	pthread_mutex_t lock;        /* making shards, and the next two */
 	pthread_cond_t quiet;
 	uint32_t busy, loading;      /* jobs and writes on the way; of those, loads */
-	struct shard *_Atomic shards; /* made when the topic is there, for all its partitions */
-	int32_t shard_count;
+	struct shard_table *_Atomic shards; /* NULL: none yet */
+	_Atomic int32_t partitions;  /* of the topic, by which ids are divided; 0: not known yet */
+	bool in_cluster;
 	_Atomic bool started, stopping;
 	_Atomic bool gone;           /* the topic was deleted: it is made anew when it is needed */
 	struct timer expire_timer;
@@ -319,12 +327,20 @@ struct coordinator {
 };
 
 void coordinator_busy(struct coordinator *c, int by); /* +1, -1. locks: none but a group's */
+void coordinator_count(struct coordinator *c, int busy, int loading);
+struct shard *coordinator_shard(struct coordinator *c, int32_t partition); /* NULL: there is none */
+int32_t coordinator_shards(struct coordinator *c); /* one more than the greatest that there may be */
 /* The group is in the table no more. The caller has a reference. locks: group.lock. */
 void shard_remove(struct group *g);
 bool shard_table_add(struct group **table, struct group *g); /* locks: shard.lock, or it is nobody else's yet. false: no memory */
 /* Calls fn for each group, in its turn. */
 void shard_each(struct shard *s, void (*fn)(struct turn *t, void *arg), void *arg);
 void shard_retry(struct shard *s); /* loading failed a while ago: once more. locks: none */
+enum { SHARD_WHATEVER_EPOCH = -1 };
+void shard_load(struct shard *s, int32_t epoch);
+void shard_unload(struct shard *s, int32_t epoch);
+void shard_give_up_writes(struct shard *s); /* of one that is unloaded: journal_give_up */
+void shard_release(struct shard *s);        /* nothing of it is under way */
 int shard_read(struct shard *s, struct partition *p, struct journal *j, struct group **table, struct err *e); /* group_load.c */
 
 /* ---- what happens ---- */

@@ -111,8 +111,8 @@ int16_t group_list(struct coordinator *c, const struct group_list_filter *f, voi
 {
 	struct listed_groups x = {.filter = f};
 	int16_t error = c->stopping || !c->started ? KAFKA_COORDINATOR_NOT_AVAILABLE : KAFKA_NONE;
-	for (int32_t i = 0; c->shards && i < c->shard_count && !error; i++) {
-		struct shard *s = &c->shards[i];
+	for (int32_t i = 0; i < coordinator_shards(c) && !error; i++) {
+		struct shard *s = coordinator_shard(c, i);
 		pthread_mutex_lock(&s->lock);
 		enum shard_role role = s->role;
 		pthread_mutex_unlock(&s->lock);

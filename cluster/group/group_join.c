@@ -73,7 +73,7 @@ static void not_written(struct turn *t, struct write *w, int16_t error, int64_t 
 	(void)w;
 	(void)base_offset;
 	if (error) /* there are no active members in it, so the generation before may come back: no harm */
-		diag_warning("group %.*s: that it is empty could not be written (error %d)", (int)t->g->id->n, (const char *)t->g->id->data, error);
+		diag(error == KAFKA_NOT_COORDINATOR ? DIAG_INFO : DIAG_WARNING, "group %.*s: that it is empty could not be written (error %d)", (int)t->g->id->n, (const char *)t->g->id->data, error);
 }
 
 /* A leader that did not come gives way to a member that did. false: nobody came. */

@@ -22,6 +22,7 @@ struct journal {
 	struct partition *partition; /* referenced */
 	pthread_mutex_t lock;        /* all below */
 	struct write *head, **tail;
+	struct write *flying;        /* with the partition, oldest first */
 	bool handing;                /* a thread is handing the queue over */
 	bool closed;                 /* nothing goes to the partition any more */
 	pthread_cond_t idle;         /* nobody hands over */
@@ -111,7 +112,14 @@ struct write *write_new(void (*apply)(struct turn *, struct write *, int16_t, in
 		return NULL;
 	record_set_init(&w->set);
 	w->apply = apply;
+	w->refs = 1;
 	return w;
+}
+
+static void write_unref(struct write *w)
+{
+	if (atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) == 1)
+		free(w);
 }
 
 /* locks: group.lock, or nobody knows of it yet. */
@@ -128,7 +136,7 @@ void write_free(struct write *w)
 		member_unref(w->old);
 	blob_unref(w->leader);
 	record_set_release(&w->set);
-	free(w);
+	write_unref(w);
 }
 
 /* Off the group's list, and applied. locks: group.lock. */
@@ -146,6 +154,23 @@ static void settle(struct turn *t, struct write *w, int code, int64_t base_offse
 	group_writes_done(t);
 }
 
+/* It is with the partition, and then no more. */
+static void fly(struct journal *j, struct write *w)
+{
+	pthread_mutex_lock(&j->lock);
+	DL_APPEND2(j->flying, w, prev_flying, next_flying);
+	pthread_mutex_unlock(&j->lock);
+}
+
+static void land(struct journal *j, struct write *w)
+{
+	pthread_mutex_lock(&j->lock);
+	if (w->prev_flying)
+		DL_DELETE2(j->flying, w, prev_flying, next_flying);
+	w->prev_flying = NULL;
+	pthread_mutex_unlock(&j->lock);
+}
+
 static void appended(struct append *a)
 {
 	static struct diag_limit limit;
@@ -154,7 +179,8 @@ static void appended(struct append *a)
 	struct journal *j = w->journal;
 	struct coordinator *c = g->coordinator;
 	struct turn t;
-	if (a->code < 0)
+	land(j, w);
+	if (a->code < 0 && a->code != ERR_NOT_LEADER) /* that is how a coordinator goes; who asked finds the next one */
 		diag_limited(&limit, 10000, DIAG_WARNING, "group %.*s: %s", (int)g->id->n, (const char *)g->id->data, a->err.text);
 	turn_begin_on(&t, g);
 	settle(&t, w, a->code, a->base_offset);
@@ -240,6 +266,7 @@ void journal_pump(struct journal *j)
 	for (struct write *w; (w = take(j, &closed)) != NULL;) {
 		int rc = may_append(j, closed, &w->append.err);
 		if (rc == 0) {
+			fly(j, w);
 			partition_append(j->partition, &w->append);
 		} else {
 			w->append.code = rc;
@@ -248,4 +275,27 @@ void journal_pump(struct journal *j)
 		}
 	}
 	journal_unref(j);
+}
+
+void journal_give_up(struct journal *j)
+{
+	size_t n = 0;
+	struct write *w;
+	pthread_mutex_lock(&j->lock);
+	DL_FOREACH2(j->flying, w, next_flying)
+		n++;
+	struct write **list = n ? malloc(n * sizeof *list) : NULL;
+	n = 0;
+	if (list) {
+		DL_FOREACH2(j->flying, w, next_flying) {
+			atomic_fetch_add_explicit(&w->refs, 1, memory_order_relaxed);
+			list[n++] = w;
+		}
+	}
+	pthread_mutex_unlock(&j->lock);
+	for (size_t i = 0; i < n; i++) {
+		partition_append_give_up(j->partition, &list[i]->append);
+		write_unref(list[i]);
+	}
+	free(list);
 }

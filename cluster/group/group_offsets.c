@@ -409,6 +409,6 @@ static void remove_topic(struct turn *t, void *arg)
 
 void coordinator_topic_deleted(struct coordinator *c, struct gstr topic)
 {
-	for (int32_t i = 0; c->shards && i < c->shard_count; i++)
-		shard_each(&c->shards[i], remove_topic, &topic);
+	for (int32_t i = 0; i < coordinator_shards(c); i++)
+		shard_each(coordinator_shard(c, i), remove_topic, &topic);
 }

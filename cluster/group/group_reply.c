@@ -205,9 +205,9 @@ static struct group *make_group(struct shard *s, struct gstr id)
 int16_t turn_begin(struct turn *t, struct gstr group_id, int flags)
 {
 	struct coordinator *c = t->c;
-	if (!c->shards)
+	struct shard *s = c->partitions ? coordinator_shard(c, coordinator_partition_of(c, group_id)) : NULL;
+	if (!s)
 		return c->started && !c->stopping ? KAFKA_NOT_COORDINATOR : KAFKA_COORDINATOR_NOT_AVAILABLE;
-	struct shard *s = &c->shards[coordinator_partition_of(c, group_id)];
 	for (;;) {
 		struct group *g = NULL;
 		pthread_mutex_lock(&s->lock);

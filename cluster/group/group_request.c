@@ -142,7 +142,7 @@ static void replaced(struct turn *t, struct write *w, int16_t error, int64_t bas
 		return; /* whoever took it out has answered */
 	if (error) {
 		struct reply *r = group_take_join(t, m);
-		diag_warning("group %.*s: the new id of a static member could not be written (error %d); the old one stays", (int)g->id->n, (const char *)g->id->data, error);
+		diag(error == KAFKA_NOT_COORDINATOR ? DIAG_INFO : DIAG_WARNING, "group %.*s: the new id of a static member could not be written (error %d); the old one stays", (int)g->id->n, (const char *)g->id->data, error);
 		put_back(t, m, w);
 		if (r)
 			reply_join_error(t, r, error, GSTR(""));
@@ -327,7 +327,7 @@ static void born(struct turn *t, struct write *w, int16_t error, int64_t base_of
 	(void)w;
 	(void)base_offset;
 	if (error)
-		diag_warning("group %.*s: that there is such a group could not be written (error %d)", (int)t->g->id->n, (const char *)t->g->id->data, error);
+		diag(error == KAFKA_NOT_COORDINATOR ? DIAG_INFO : DIAG_WARNING, "group %.*s: that there is such a group could not be written (error %d)", (int)t->g->id->n, (const char *)t->g->id->data, error);
 }
 
 /* A group that has just been made is known after a restart, too. */

@@ -46,8 +46,14 @@ const struct api api_table[API_KEYS] = {
 	BETWEEN_BROKERS(API_ALTER_PARTITION,     "AlterPartition",     alter_partition,     3),
 };
 
+static const struct api own_table[API_OWN_END - API_OWN] = {
+	{.key = API_VIEW_LOOKUP, .name = "ViewLookup", .between_brokers = true, .request = &wire_view_lookup_request, .response = &wire_view_lookup_response},
+};
+
 const struct api *api_find(int key)
 {
+	if (key >= API_OWN && key < API_OWN_END)
+		return &own_table[key - API_OWN];
 	return key >= 0 && key < API_KEYS && api_table[key].name ? &api_table[key] : NULL;
 }
 

@@ -24,7 +24,10 @@ enum api_key {
 	API_DESCRIBE_CONFIGS = 32, API_ALTER_CONFIGS = 33, API_DESCRIBE_LOG_DIRS = 35, API_CREATE_PARTITIONS = 37, API_DELETE_GROUPS = 42,
 	API_ELECT_LEADERS = 43, API_INCREMENTAL_ALTER_CONFIGS = 44, API_ALTER_PARTITION_REASSIGNMENTS = 45, API_LIST_PARTITION_REASSIGNMENTS = 46, API_OFFSET_DELETE = 47,
 	API_ALTER_PARTITION = 56, API_DESCRIBE_CLUSTER = 60, API_DESCRIBE_PRODUCERS = 61, API_DESCRIBE_TOPIC_PARTITIONS = 75,
-	API_KEYS
+	API_KEYS,
+	API_OWN = 10000, /* from here on: ours, which Kafka does not have */
+	API_VIEW_LOOKUP = API_OWN,
+	API_OWN_END
 };
 
 struct api {
@@ -36,7 +39,7 @@ struct api {
 	const struct wire_struct *request, *response; /* request->flexible is the first flexible version of both */
 };
 
-extern const struct api api_table[API_KEYS]; /* by key; name is NULL where there is none */
+extern const struct api api_table[API_KEYS]; /* by key; name is NULL where there is none; without our own */
 
 const struct api *api_find(int key); /* NULL: there is no such */
 

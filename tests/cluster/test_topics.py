@@ -189,3 +189,37 @@ def test_a_topic_is_made_in_any_mount(member, host, look, sh):
     assert {len(ids) for ids in assignment(look, "t").values()} == {3}
     for broker in (one, two):
         wait_until(lambda: len(told(broker, "t")[1]) == 3, what="all know it")
+
+
+def test_a_topic_that_holds_messages_is_not_removed(member, host, look, sh):
+    """Whoever leads its partitions says so, wherever the mount is."""
+    one, two, mount = member(1), member(2), host(3)
+    settle(look, one, two, mount)
+    chief, _ = boss(look, (one, two, mount))
+    assert create(chief, {"name": "t", "assignments": [{"partition_index": 0, "broker_ids": [1, 2]}, {"partition_index": 1, "broker_ids": [2, 3]}]})["t"]["error_code"] == 0
+    wait_until(lambda: (mount.dir / "t/1").exists(), what="it is heard of")
+    produce(one, "t", 0)
+    sh("rmdir t", mount.dir, status=1, stderr="Directory not empty")
+    produce(one, "t", 1)
+    produce(one, "t", 0)
+    assert look("/admin/delete_topics/t") is None and len(told(one, "t")[1]) == 2
+    with Ask(one.bootstrap) as ask:
+        records = ask("DeleteRecords", timeout_ms=20000, topics=[{"name": "t", "partitions": [{"partition_index": 0, "offset": -1}]}])
+        assert records["topics"][0]["partitions"][0]["error_code"] == 0
+    sh("rmdir t", mount.dir, status=1, stderr="Directory not empty")
+    with Ask(two.bootstrap) as ask:
+        wait_until(lambda: ask("DeleteRecords", timeout_ms=20000, topics=[{"name": "t", "partitions": [{"partition_index": 1, "offset": -1}]}])["topics"][0]["partitions"][0]["low_watermark"] == 1,
+                   what="all is deleted")
+    sh("rmdir t; ! ls t", mount.dir)
+    assert look("/brokers/topics/t") is None and told(one, "t")[0] == 3
+    assert not any((broker.data / name).exists() for broker in (one, two, mount) for name in ("t-0", "t-1"))
+    sh("mkdir t; ls t; rmdir t; mkdir t; ls t", mount.dir)
+
+
+def produce(broker, topic, partition, text="x", acks="all", seconds=60):
+    """The offset, once it is acknowledged."""
+    delivered = []
+    producer = confluent_kafka.Producer({"bootstrap.servers": broker.bootstrap, "acks": acks, "message.timeout.ms": seconds * 1000})
+    producer.produce(topic, text, partition=partition, on_delivery=lambda error, message: delivered.append((error, message.offset())))
+    assert producer.flush(seconds) == 0 and delivered[0][0] is None, delivered
+    return delivered[0][1]

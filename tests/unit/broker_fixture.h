@@ -259,7 +259,7 @@ static UNUSED char *all_of(struct partition *p, int64_t *n)
 	assert_int_equal(partition_visible(p, &v, &e), 0);
 	*n = v.end_position - v.start_position;
 	char *buf = malloc((size_t)*n + 1);
-	struct log_cursor *c = partition_cursor_new(p);
+	struct partition_cursor *c = partition_cursor_new(p);
 	for (int64_t at = 0; at < *n;) {
 		ssize_t got = partition_read(p, c, v.start_position + at, buf + at, (size_t)(*n - at), &e);
 		if (got <= 0)

@@ -47,6 +47,8 @@ struct w_broker {
 	bool before[W_TOPICS][W_PARTS]; /* a member since before its unclean stop, for all that has been written */
 	struct w_told told[W_TOPICS][W_PARTS];
 	int deleted[W_TOPICS], stopped[W_TOPICS], told_of_gone[W_TOPICS];
+	int sealed[W_TOPICS];       /* partitions that it has sealed, less those it has unsealed */
+	int16_t seal_error;         /* what it says when it is to seal one */
 	int32_t end_epoch[W_PARTS]; /* of topic 0: what it says it has */
 	int64_t end[W_PARTS];
 	int live_brokers;           /* of the newest UpdateMetadata */
@@ -453,17 +455,25 @@ static void w_answer_request(struct world *w, int32_t id)
 		brain_answered(w->b, id, r->request.broker_epoch, &a);
 	} else {
 		const struct stop_replica_request *q = r->request.message;
+		struct stop_replica_response_partition answer[W_PARTS * W_TOPICS * 2];
+		int32_t answers = 0;
 		for (int32_t t = 0; t < q->topic_states.n; t++) {
 			int topic = w_topic_index(w, q->topic_states.v[t].topic_name.s, q->topic_states.v[t].topic_name.n);
 			for (int32_t i = 0; i < q->topic_states.v[t].partition_states.n; i++) {
-				bool deletes = q->topic_states.v[t].partition_states.v[i].delete_partition;
+				const struct stop_replica_request_partition_state *s = &q->topic_states.v[t].partition_states.v[i];
+				bool deletes = s->delete_partition;
+				answer[answers++] = (struct stop_replica_response_partition){q->topic_states.v[t].topic_name, s->partition_index, s->seal == STOP_SEALS ? r->seal_error : KAFKA_NONE};
+				if (s->seal) {
+					r->sealed[topic] += s->seal == STOP_UNSEALS ? -1 : !r->seal_error;
+					continue;
+				}
 				r->deleted[topic] += deletes;
 				r->stopped[topic] += !deletes;
 				if (deletes)
 					r->told[topic][q->topic_states.v[t].partition_states.v[i].partition_index].any = false;
 			}
 		}
-		struct stop_replica_response a = {0};
+		struct stop_replica_response a = {.partition_errors = {answer, answers}};
 		brain_answered(w->b, id, r->request.broker_epoch, &a);
 	}
 }

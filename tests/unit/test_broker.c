@@ -281,7 +281,7 @@ static void test_two_dirs(void **state)
 	assert_int_equal(broker_offline_dirs(b), 1);
 	char buf[10];
 	for (int i = 0; i < 6; i++) {
-		struct log_cursor *cursor = partition_cursor_new(p[i]);
+		struct partition_cursor *cursor = partition_cursor_new(p[i]);
 		ssize_t got = partition_read(p[i], cursor, 0, buf, 7, &err);
 		assert_int_equal(got, p[i]->dir == &b->dir[1] ? ERR_OFFLINE : 7);
 		partition_cursor_free(cursor);
@@ -378,7 +378,7 @@ static size_t check_filled(bool lost_start)
 			free(all);
 		} else { /* messages that were deleted are back, at their old places */
 			char buf[20000];
-			struct log_cursor *c = partition_cursor_new(p);
+			struct partition_cursor *c = partition_cursor_new(p);
 			ssize_t got = partition_read(p, c, start_of[i], buf, 19000, &e);
 			assert_true(got > 0);
 			assert_int_equal(strncmp(buf, text_of[i], (size_t)got), 0);

@@ -624,7 +624,7 @@ static void test_a_large_topic_takes_several_multis_each_below_the_bound(void **
 	w_down(w, 1);
 	w_run(w);
 	assert_true(w->multis > before + 2);
-	brain_delete_topic(w->b, "t", any_id, &t_topic);
+	brain_delete_topic(w->b, "t", any_id, false, &t_topic);
 	w_run(w);
 	assert_int_equal(last_answer(w)->error, KAFKA_NONE);
 	assert_false(w->topic[0].exists || w->topic[0].marked || w->topic[0].partitions);
@@ -638,7 +638,7 @@ static void test_a_topic_is_deleted_and_made_anew_with_a_broker_away(void **stat
 	w_create(w, "t", 3, 3);
 	w_down(w, 3);
 	w_run(w);
-	brain_delete_topic(w->b, "t", any_id, &t_topic);
+	brain_delete_topic(w->b, "t", any_id, false, &t_topic);
 	w_run(w);
 	assert_int_equal(last_answer(w)->error, KAFKA_NONE);
 	assert_int_equal(brain_partitions(w->b, "t"), -1);
@@ -662,8 +662,8 @@ static void test_a_deletion_waits_for_live_brokers_and_not_for_dead_ones(void **
 	w_create(w, "t", 3, 3);
 	int answers = w->answers;
 	w->broker[2].hangs = true;
-	brain_delete_topic(w->b, "t", any_id, &t_topic);
-	brain_delete_topic(w->b, "t", any_id, &t_topic);
+	brain_delete_topic(w->b, "t", any_id, false, &t_topic);
+	brain_delete_topic(w->b, "t", any_id, false, &t_topic);
 	w_run(w);
 	assert_int_equal(w->answers, answers);
 	assert_true(w->topic[0].marked && w->topic[0].exists);
@@ -674,13 +674,119 @@ static void test_a_deletion_waits_for_live_brokers_and_not_for_dead_ones(void **
 	w_free(w);
 }
 
+static int sealed(const struct world *w)
+{
+	int n = 0;
+	for (int id = 0; id < W_BROKERS; id++)
+		n += w->broker[id].sealed[0];
+	return n;
+}
+
+static void test_an_empty_topic_is_sealed_everywhere_before_it_is_deleted(void **state)
+{
+	(void)state;
+	struct world *w = w_new(3);
+	w_create(w, "t", 6, 2);
+	w->broker[2].hangs = true;
+	brain_delete_topic(w->b, "t", any_id, true, &t_topic);
+	w_run(w);
+	assert_int_equal(sealed(w), 4);
+	assert_true(w->topic[0].exists && !w->topic[0].marked);
+	w->broker[2].hangs = false;
+	w_run(w);
+	assert_int_equal(last_answer(w)->error, KAFKA_NONE);
+	assert_int_equal(sealed(w), 6);
+	assert_false(w->topic[0].exists);
+	w_free(w);
+}
+
+static void test_a_topic_that_holds_messages_is_unsealed_and_stays(void **state)
+{
+	(void)state;
+	struct world *w = w_new(3);
+	w_create(w, "t", 6, 2);
+	w->broker[3].seal_error = KAFKA_INVALID_REQUEST;
+	brain_delete_topic(w->b, "t", any_id, true, &t_topic);
+	brain_delete_topic(w->b, "t", any_id, true, &t_topic);
+	int answers = w->answers;
+	w_run(w);
+	assert_int_equal(w->answers, answers + 2);
+	assert_int_equal(last_answer(w)->error, KAFKA_INVALID_REQUEST);
+	assert_int_equal(sealed(w), 0);
+	assert_true(w->topic[0].exists && !w->topic[0].marked);
+	w->broker[3].seal_error = KAFKA_NONE;
+	brain_delete_topic(w->b, "t", any_id, true, &t_topic);
+	w_run(w);
+	assert_int_equal(last_answer(w)->error, KAFKA_NONE);
+	w_free(w);
+}
+
+static void test_a_seal_ends_with_its_leadership(void **state)
+{
+	(void)state;
+	struct world *w = w_new(3);
+	w_create(w, "t", 6, 2);
+	w->broker[2].hangs = true;
+	brain_delete_topic(w->b, "t", any_id, true, &t_topic);
+	w_run(w); /* 1 and 3 have sealed what they lead */
+	w_down(w, 1);
+	w_run(w);
+	w->broker[2].hangs = false;
+	w_run(w);
+	assert_int_equal(last_answer(w)->error, KAFKA_OPERATION_NOT_ATTEMPTED);
+	assert_true(w->topic[0].exists && !w->topic[0].marked);
+	brain_delete_topic(w->b, "t", any_id, true, &t_topic);
+	w_run(w);
+	assert_int_equal(last_answer(w)->error, KAFKA_NONE);
+	assert_false(w->topic[0].exists);
+	w_free(w);
+}
+
+static void test_a_leader_that_dies_has_sealed_nothing(void **state)
+{
+	(void)state;
+	struct world *w = w_new(3);
+	w_create(w, "t", 3, 1);
+	w->broker[2].hangs = true;
+	brain_delete_topic(w->b, "t", any_id, true, &t_topic);
+	w_run(w);
+	w_down(w, 2);
+	w_run(w);
+	assert_int_equal(last_answer(w)->error, KAFKA_LEADER_NOT_AVAILABLE);
+	assert_int_equal(w->broker[1].sealed[0] + w->broker[3].sealed[0], 0);
+	brain_delete_topic(w->b, "t", any_id, true, &t_topic);
+	assert_int_equal(last_answer(w)->error, KAFKA_LEADER_NOT_AVAILABLE);
+	brain_delete_topic(w->b, "t", any_id, false, &t_topic);
+	w_run(w);
+	assert_int_equal(last_answer(w)->error, KAFKA_NONE);
+	w_free(w);
+}
+
+static void test_whoever_waits_for_seals_has_what_he_wants_when_the_topic_is_deleted(void **state)
+{
+	(void)state;
+	struct world *w = w_new(3);
+	w_create(w, "t", 3, 2);
+	w->broker[2].hangs = true;
+	int answers = w->answers;
+	brain_delete_topic(w->b, "t", any_id, true, &t_topic);
+	w_run(w);
+	brain_delete_topic(w->b, "t", any_id, false, &t_topic);
+	w->broker[2].hangs = false;
+	w_run(w);
+	assert_int_equal(w->answers, answers + 2);
+	assert_int_equal(last_answer(w)->error, KAFKA_NONE);
+	assert_false(w->topic[0].exists);
+	w_free(w);
+}
+
 static void test_a_deletion_is_gone_on_with_by_the_next_controller(void **state)
 {
 	(void)state;
 	struct world *w = w_new(3);
 	w_create(w, "t", 3, 3);
 	w->broker[2].hangs = true;
-	brain_delete_topic(w->b, "t", any_id, &t_topic);
+	brain_delete_topic(w->b, "t", any_id, false, &t_topic);
 	w_run(w);
 	w_begin(w);
 	assert_int_equal(last_answer(w)->error, KAFKA_NOT_CONTROLLER);
@@ -988,6 +1094,11 @@ int main(void)
 		cmocka_unit_test(test_a_large_topic_takes_several_multis_each_below_the_bound),
 		cmocka_unit_test(test_a_topic_is_deleted_and_made_anew_with_a_broker_away),
 		cmocka_unit_test(test_a_deletion_waits_for_live_brokers_and_not_for_dead_ones),
+		cmocka_unit_test(test_an_empty_topic_is_sealed_everywhere_before_it_is_deleted),
+		cmocka_unit_test(test_a_topic_that_holds_messages_is_unsealed_and_stays),
+		cmocka_unit_test(test_a_seal_ends_with_its_leadership),
+		cmocka_unit_test(test_a_leader_that_dies_has_sealed_nothing),
+		cmocka_unit_test(test_whoever_waits_for_seals_has_what_he_wants_when_the_topic_is_deleted),
 		cmocka_unit_test(test_a_deletion_is_gone_on_with_by_the_next_controller),
 		cmocka_unit_test(test_a_topic_that_was_half_made_is_finished_by_the_next_controller),
 		cmocka_unit_test(test_a_reassignment_adds_first_and_removes_when_all_have_caught_up),

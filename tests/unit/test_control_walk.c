@@ -229,7 +229,7 @@ static void happen(struct history *h, bool power_cuts)
 		break;
 	}
 	case 11:
-		brain_delete_topic(w->b, "u", any_id, &t_topic);
+		brain_delete_topic(w->b, "u", any_id, roll(h, 2), &t_topic);
 		break;
 	case 12:
 		brain_create_partitions(w->b, "u", -1, 3 + (int32_t)roll(h, 3), NULL, 0, false, &t_topic);

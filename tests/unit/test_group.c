@@ -740,7 +740,7 @@ static void test_unload_and_load(void **state)
 	int32_t partition = coordinator_partition_of(co, str("g"));
 	int32_t g = group_of_two("g", one, two, (struct asks){0});
 	ASK(&j, "g", .member = one);
-	coordinator_unload(co, partition);
+	coordinator_unload(co, partition, 0);
 	assert_int_equal(j.calls, 1);
 	assert_int_equal(j.error, KAFKA_NOT_COORDINATOR);
 	assert_int_equal(beat("g", one, NULL, g), KAFKA_NOT_COORDINATOR);
@@ -748,8 +748,8 @@ static void test_unload_and_load(void **state)
 	assert_int_equal(describe_group("g").error, KAFKA_NOT_COORDINATOR);
 	assert_int_equal(leave_group("g", one, NULL), KAFKA_NOT_COORDINATOR);
 	pass(100000);
-	coordinator_load(co, partition);
-	coordinator_load(co, partition);
+	coordinator_load(co, partition, 0);
+	coordinator_load(co, partition, 0);
 	expect_state("g", "Stable"); /* as in the log: the last generation that had its assignment; sessions begin anew */
 	assert_int_equal(beat("g", one, NULL, g), 0);
 	/* a parked SyncGroup */
@@ -757,12 +757,12 @@ static void test_unload_and_load(void **state)
 	struct joined k;
 	ASK(&k, "g", .member = two);
 	ask_sync(&s, "g", two, NULL, g + 1, NULL, NULL);
-	coordinator_unload(co, partition);
+	coordinator_unload(co, partition, 0);
 	assert_int_equal(s.calls, 1);
 	assert_int_equal(s.error, KAFKA_NOT_COORDINATOR);
-	coordinator_unload(co, partition);
-	coordinator_load(co, 99);
-	coordinator_unload(co, -1);
+	coordinator_unload(co, partition, 0);
+	coordinator_load(co, 99, 0);
+	coordinator_unload(co, -1, 0);
 }
 
 /* A group of that partition. */

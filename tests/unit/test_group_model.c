@@ -406,12 +406,12 @@ static void test_unload_while_it_is_written(void **state)
 	group_fetch(co, &(struct group_fetch_request){.group_id = str("g"), .all = true, .require_stable = true}, fetched_later, &f);
 	group_delete(co, str("g"), told_later, &d);
 	assert_int_equal(s.calls + c.calls + f.calls + d.calls, 0);
-	coordinator_unload(co, 0);
+	coordinator_unload(co, 0, 0);
 	assert_int_equal(s.error, KAFKA_NOT_COORDINATOR);
 	assert_int_equal(f.error, KAFKA_NOT_COORDINATOR);
 	assert_int_equal(d.error, KAFKA_NOT_COORDINATOR);
 	assert_int_equal(c.calls, 0);
-	coordinator_load(co, 0); /* by another journal, what is on its way is in the log already */
+	coordinator_load(co, 0, 0); /* by another journal, what is on its way is in the log already */
 	assert_int_equal(offset_of("g", "t", 0), 10);
 	let_go(&c);
 	assert_int_equal(c.error, 0); /* as it is */
@@ -661,8 +661,8 @@ static void test_threads(void **state)
 	for (int i = 0; i < 10 || (stable_rounds < ROUNDS && i < 200); i++) {
 		usleep(50000);
 		if (i % 3 == 2) {
-			coordinator_unload(co, partition);
-			coordinator_load(co, partition);
+			coordinator_unload(co, partition, 0);
+			coordinator_load(co, partition, 0);
 		}
 	}
 	assert_true(stable_rounds > 0);

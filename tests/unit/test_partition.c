@@ -142,7 +142,7 @@ static void *follow(void *arg)
 	struct order o = {0};
 	struct err e = ERR_INIT;
 	struct sleeper s;
-	struct log_cursor *cursor = partition_cursor_new(c->p);
+	struct partition_cursor *cursor = partition_cursor_new(c->p);
 	char *buf = malloc(1 << 16);
 	int64_t at = 0;
 	sleeper_init(&s, c->p);
@@ -165,7 +165,7 @@ static void *follow(void *arg)
 				o.next[i] = -1;
 			free(buf);
 			buf = malloc(1 << 16);
-			log_cursor_rest(cursor);
+			partition_cursor_rest(cursor);
 			/* what follows is in order, only the beginning is unknown */
 			while ((got = partition_read(c->p, cursor, at, buf, 1 << 16, &e)) > 0) {
 				check_order(c, &o, buf, (size_t)got, true);
@@ -396,7 +396,7 @@ static void *read_until_deleted(void *arg)
 {
 	struct crowd *c = arg;
 	struct err e = ERR_INIT;
-	struct log_cursor *cursor = partition_cursor_new(c->p);
+	struct partition_cursor *cursor = partition_cursor_new(c->p);
 	char buf[5000];
 	int64_t at = 0;
 	for (;;) {
@@ -541,7 +541,7 @@ static void *come_and_go(void *arg)
 		if (i % 5 == 0) {
 			struct visible v;
 			char last[64] = "";
-			struct log_cursor *cursor = partition_cursor_new(p);
+			struct partition_cursor *cursor = partition_cursor_new(p);
 			if (partition_visible(p, &v, &e) < 0 || partition_read(p, cursor, v.end_position - 2, last, 2, &e) != 2 || strcmp(last, "x\n"))
 				complain(c, "read", &e);
 			partition_cursor_free(cursor);

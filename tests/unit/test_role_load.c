@@ -212,7 +212,7 @@ static void *run_reader(void *arg)
 {
 	struct reading *me = arg;
 	struct partition *p = me->n->p;
-	struct log_cursor *c = partition_cursor_new(p);
+	struct partition_cursor *c = partition_cursor_new(p);
 	int64_t before = 0;
 	while (!over) {
 		struct visible v;

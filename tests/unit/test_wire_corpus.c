@@ -386,6 +386,8 @@ static void try_fields(const struct wire_struct *desc, const struct wire_struct 
 {
 	for (int i = 0; i < in->n_fields; i++) {
 		const struct wire_field *f = &in->fields[i];
+		if (f->tag >= WIRE_OWN_TAGS)
+			continue;
 		path->fields[path->n++] = f;
 		bool can_be_null = f->type == WIRE_STRING || f->type == WIRE_BYTES || f->type == WIRE_RECORDS || f->type == WIRE_ARRAY || f->type == WIRE_STRUCT_NULLABLE;
 		for (int null = 0; null <= can_be_null; null++, paths++) {

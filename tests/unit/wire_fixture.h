@@ -21,10 +21,16 @@ static const struct wire_struct *const other_messages[] = {
 	&wire_request_header, &wire_response_header, &wire_offset_commit_key, &wire_offset_commit_value, &wire_group_metadata_key, &wire_group_metadata_value,
 };
 
+/* From 0 on to API_OWN_END: each key that may be an API's. */
+static inline int next_api(int key)
+{
+	return key + 1 == API_KEYS ? API_OWN : key + 1;
+}
+
 /* Calls with every message there is. */
 static void each_message(void (*call)(const struct wire_struct *desc))
 {
-	for (int key = 0; key < API_KEYS; key++) {
+	for (int key = 0; key < API_OWN_END; key = next_api(key)) {
 		if (!api_find(key))
 			continue;
 		call(api_find(key)->request);

@@ -188,7 +188,7 @@ static json_t *print_struct(const struct wire_struct *desc, const uint8_t *from)
 
 static const struct api *find_api(const char *name)
 {
-	for (int key = 0; name && key < API_KEYS; key++) {
+	for (int key = 0; name && key < API_OWN_END; key = key + 1 == API_KEYS ? API_OWN : key + 1) {
 		const struct api *api = api_find(key);
 		if (api && !strcmp(api->name, name))
 			return api;

@@ -61,7 +61,8 @@ WIRE_MESSAGE(leader_and_isr_response, 0, 7, 4)
 #define FIELDS_stop_replica_request_partition_state(F, S) \
 	F(S, int32, partition_index,  SINCE(3)) \
 	F(S, int32, leader_epoch,     SINCE(3), .def = -1) \
-	F(S, bool,  delete_partition, SINCE(3))
+	F(S, bool,  delete_partition, SINCE(3)) \
+	F(S, int8,  seal,             SINCE(3), .tagged = SINCE(3), .tag = WIRE_OWN_TAGS, IGNORABLE) /* nothing is stopped: STOP_SEALS, STOP_UNSEALS of cluster/control/brain.h */
 #define FIELDS_stop_replica_request_topic_state(F, S) \
 	F(S, string,                                      topic_name,       SINCE(3)) \
 	F(S, array(stop_replica_request_partition_state), partition_states, SINCE(3))

@@ -12,3 +12,4 @@
 #include "cluster/wire/messages/reassign.h"
 #include "cluster/wire/messages/topics.h"
 #include "cluster/wire/messages/versions.h"
+#include "cluster/wire/messages/view.h"

@@ -47,7 +47,8 @@ WIRE_MESSAGE(create_topics_response, 2, 7, 5)
 
 #define FIELDS_delete_topics_request_topic(F, S) \
 	F(S, string, name,     SINCE(6), .nullable = SINCE(6), .def = NULL_DEFAULT) \
-	F(S, uuid,   topic_id, SINCE(6))
+	F(S, uuid,   topic_id, SINCE(6)) \
+	F(S, bool,   only_if_empty, SINCE(6), .tagged = SINCE(6), .tag = WIRE_OWN_TAGS, IGNORABLE) /* else INVALID_REQUEST */
 #define FIELDS_delete_topics_request(F, S) \
 	F(S, array(delete_topics_request_topic), topics,      SINCE(6)) \
 	F(S, list(string),                       topic_names, UNTIL(5), IGNORABLE) \
