@@ -116,7 +116,7 @@ static const struct row rows[API_KEYS] = {
 };
 
 static const struct row own_rows[API_OWN_END - API_OWN] = {
-	{handle_view_lookup, true, .cluster = true},
+	{handle_view_lookup, true},
 };
 
 /* NULL: of no API. */

@@ -211,3 +211,94 @@ def test_view_lookup_says_where_every_position_is(hosts, look, make_topic):  # n
             assert answer["error_code"] == 1 and answer["end_position"] == position     # OFFSET_OUT_OF_RANGE, with the ends
         assert lookup(current_leader_epoch=7)["error_code"] == 75                       # UNKNOWN_LEADER_EPOCH
         assert 10000 not in {api["api_key"] for api in ask("ApiVersions", client_software_name="a", client_software_version="1")["api_keys"]}
+
+
+# ---- the file's ends ----
+
+
+def test_no_host_shows_less_than_before_when_it_is_started_anew(three, look, make_topic):  # noqa: F811
+    """What a follower knows of the high watermark when it is killed is some seconds old on its disk."""
+    make_topic("t", [1, 2, 3])
+    for host in three.values():
+        seen(host)
+    lines = [b"%d" % n for n in range(5000)]
+    expected = b"".join(line + b"\n" for line in lines)
+    produce(three[1], lines)
+    for number in (3, 2):
+        wait_until(lambda: size(three[number]) == len(expected), what="the follower has all")
+        three[number].kill()
+        three[number].start()
+        assert size(three[number]) == len(expected) and content(three[number]) == expected
+
+
+def delete_before(host, offset):
+    with Ask(host.bootstrap) as ask:
+        answer = ask("DeleteRecords", timeout_ms=10000, topics=[{"name": "t", "partitions": [{"partition_index": 0, "offset": offset}]}])
+    assert answer["topics"][0]["partitions"][0]["error_code"] == 0
+
+
+def test_the_head_goes_and_positions_stay(three, look, make_topic, sh):  # noqa: F811
+    make_topic("t", [1, 2])
+    for host in three.values():
+        seen(host)
+    lines = [b"message %06d" % n for n in range(4000)]
+    whole = b"".join(line + b"\n" for line in lines)
+    each = len(lines[0]) + 1
+    produce(three[1], lines)
+    behind = {number: open(host.dir / "t/0", "rb") for number, host in three.items()}
+    for number, file in behind.items():
+        wait_until(lambda: size(three[number]) == len(whole), what="all of it")
+        assert os.pread(file.fileno(), each, 5 * each) == whole[5 * each:6 * each]
+    delete_before(three[1], 1000)
+    for number, host in three.items():
+        wait_until(lambda: (host.dir / "t/0@earliest").stat().st_size == 3000 * each, what=f"the head is gone on host {number}")
+        assert size(host) == len(whole)
+        assert (host.dir / "t/0@earliest").read_bytes() == whole[1000 * each:]
+        assert sh("cat t/0 | md5sum; tail -n 2 t/0", host.dir) == sh("cat; tail -n 2", stdin=b"") + sh("md5sum", stdin=whole[1000 * each:]) + whole[-2 * each:]
+        with pytest.raises(OSError) as error:
+            os.pread(behind[number].fileno(), each, 5 * each)
+        assert error.value.errno == 116      # ESTALE
+        assert os.pread(behind[number].fileno(), each, 2000 * each) == whole[2000 * each:2001 * each]
+        host.expect("the messages before position")
+        behind[number].close()
+
+
+def test_a_new_replica_begins_where_its_leaders_log_starts_with_its_positions(three, look, make_topic):  # noqa: F811
+    make_topic("t", [1])
+    for host in three.values():
+        seen(host)
+    lines = [b"message %06d" % n for n in range(4000)]
+    whole = b"".join(line + b"\n" for line in lines)
+    each = len(lines[0]) + 1
+    produce(three[1], lines)
+    assert size(three[3]) == len(whole)      # so it was shown there, when its replica is made
+    delete_before(three[1], 1500)
+    reader = open(three[3].dir / "t/0", "rb")
+    assert os.pread(reader.fileno(), each, 3000 * each) == whole[3000 * each:3001 * each]
+    boss = wait_until(lambda: look("/controller"), what="a controller")["brokerid"]
+    with Ask(three[boss].bootstrap) as ask:
+        assert ask("AlterPartitionReassignments", timeout_ms=10000, topics=[{"name": "t", "partitions": [{"partition_index": 0, "replicas": [1, 3]}]}])["responses"][0]["partitions"][0]["error_code"] == 0
+    wait_until(lambda: sorted(state(look, "t")["isr"]) == [1, 3], 60, "the replica is in sync")
+    produce(three[1], [b"message %06d" % 4000])
+    whole += b"message 004000\n"
+    wait_until(lambda: size(three[3]) == len(whole), what="all of it")
+    assert (three[3].dir / "t/0@earliest").read_bytes() == whole[1500 * each:]
+    assert os.pread(reader.fileno(), 1 << 20, 3000 * each) == whole[3000 * each:]
+    reader.close()
+    three[1].expect("Transport endpoint")
+    three[1].kill()
+    wait_until(lambda: state(look, "t")["leader"] == 3, 60, "it leads")
+    assert size(three[3]) == len(whole) and (three[3].dir / "t/0@earliest").read_bytes() == whole[1500 * each:]
+    assert size(three[2]) == len(whole) and (three[2].dir / "t/0@earliest").read_bytes() == whole[1500 * each:]
+
+
+def test_a_topic_without_positions_is_read_in_order_where_it_is_not(hosts, look, make_topic):  # noqa: F811
+    one, two = hosts(1, "log.cleanup.policy=compact"), hosts(2)
+    make_topic("t", [1])
+    seen(two)
+    producer = confluent_kafka.Producer({"bootstrap.servers": one.bootstrap, "acks": "all"})
+    for n in range(2000):
+        producer.produce("t", b"value %d" % n, key=b"%d" % (n % 100), partition=0)
+    assert producer.flush(60) == 0
+    expected = b"".join(b"value %d\n" % n for n in range(2000))
+    assert size(two) == 0 and content(two) == expected == content(one)

@@ -27,6 +27,7 @@ CONCURRENT = {
     "pool",
     "producer_ids",
     "queue",
+    "remote",
     "role_histories",
     "role_load",
     "role_wire",
