@@ -45,7 +45,7 @@ say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)';)
 
 objs = $(patsubst %.c,$(out)/%.o,$(wildcard $(1)/*.c))
 store_objs   := $(call objs,store)
-cluster_objs := $(call objs,cluster) $(call objs,cluster/wire) $(call objs,cluster/net) $(call objs,cluster/group) $(call objs,cluster/zk) $(call objs,cluster/control) $(call objs,cluster/replica) $(call objs,cluster/remote) $(call objs,cluster/api)
+cluster_objs := $(call objs,cluster) $(call objs,cluster/wire) $(call objs,cluster/net) $(call objs,cluster/group) $(call objs,cluster/zk) $(call objs,cluster/control) $(call objs,cluster/replica) $(call objs,cluster/deliver) $(call objs,cluster/remote) $(call objs,cluster/api)
 fs_objs      := $(call objs,fs)
 units        := $(patsubst tests/unit/%.c,$(out)/unit/%,$(wildcard tests/unit/test_*.c))
 

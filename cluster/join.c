@@ -10,6 +10,7 @@
 
 #include "cluster/control/ledger.h"
 #include "cluster/join_config.h"
+#include "cluster/join_ids.h"
 #include "cluster/join_link.h"
 #include "cluster/join_topics.h"
 #include "cluster/wire/errors.h"
@@ -104,6 +105,15 @@ static void on_alter(void *arg, struct partition *p, const struct isr_change *c)
 	struct link *l = atomic_load(&j->link);
 	if (l)
 		link_alter(l, p, c);
+}
+
+/* thread: the pool's */
+static int on_producer_ids(void *arg, int64_t least, int64_t *first, int64_t *last, struct err *e)
+{
+	struct join *j = arg;
+	if (!atomic_load(&j->member)) /* and with it the session */
+		return err_set(e, ERR_OFFLINE, "this broker is not of its cluster yet, and has no producer ids to give");
+	return join_ids_reserve(j->zk, j->id, least, first, last, e);
 }
 
 static int64_t epoch_now(void *arg)
@@ -481,7 +491,7 @@ int join_open(struct join **out, const struct conf *c, struct err *e)
 		return rc;
 	}
 	j->conf = c;
-	j->roles = (struct role_calls){.alter = on_alter, .lease = on_lease, .arg = j};
+	j->roles = (struct role_calls){.alter = on_alter, .lease = on_lease, .producer_ids = on_producer_ids, .arg = j};
 	j->property_calls = (struct property_calls){.change = on_change, .configure = on_configure, .born = on_born, .arg = j};
 	j->listener = (struct zk_listener){.changed = on_changed, .arg = j};
 	j->again = (struct queue_timer){.fire = on_again, .arg = j};

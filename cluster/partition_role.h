@@ -25,6 +25,8 @@ struct role_calls { /* what a partition wants of the cluster */
 	void (*alter)(void *arg, struct partition *p, const struct isr_change *c);
 	/* Whether this broker is certain that the cluster has not given it up. Asked before each acknowledgement that is its alone; must not block. When it holds again, broker_lease_back. */
 	bool (*lease)(void *arg);
+	/* A block of producer ids, both ends in it, that nobody else in the cluster gets, from `least` on or above. Blocks; on a thread of the pool. NULL: this broker's own file has them. */
+	int (*producer_ids)(void *arg, int64_t least, int64_t *first, int64_t *last, struct err *e);
 	void *arg;
 };
 

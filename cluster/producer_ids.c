@@ -35,6 +35,11 @@ struct producer_ids {
 
 static void reserve(struct pool_job *job);
 
+static bool of_cluster(const struct producer_ids *p)
+{
+	return p->broker->roles && p->broker->roles->producer_ids;
+}
+
 struct producer_ids *producer_ids_new(struct broker *b)
 {
 	struct producer_ids *p = calloc(1, sizeof *p);
@@ -299,10 +304,10 @@ static void finish(struct init_producer_id *r, int code, int64_t id)
 	r->done(r);
 }
 
-/* locks: lock. false: no block is left. */
+/* locks: lock. false: no block is left. A cluster's block is this broker's alone, whatever ids of others' blocks are seen here. */
 static bool take(struct producer_ids *p, int64_t *id)
 {
-	if (p->next <= p->seen)
+	if (p->next <= p->seen && !of_cluster(p))
 		p->next = p->seen + 1;
 	if (p->next >= p->end)
 		return false;
@@ -310,24 +315,43 @@ static bool take(struct producer_ids *p, int64_t *id)
 	return true;
 }
 
+/* In a cluster ZooKeeper has the next block. Ours are not given again, even if that is emptied: they go to the file all the same. */
+static int find_block(struct producer_ids *p, int64_t *from, int64_t *end, struct err *e)
+{
+	const struct role_calls *calls = p->broker->roles;
+	if (*from > INT64_MAX - BLOCK)
+		return err_set(e, ERR_LIMIT, "all producer ids have been given");
+	*end = *from + BLOCK;
+	if (!of_cluster(p))
+		return 0;
+	int64_t last;
+	int rc = calls->producer_ids(calls->arg, *from, from, &last, e);
+	*end = last + 1;
+	return rc;
+}
+
+/* thread: one at a time. */
 static int reserve_block(struct producer_ids *p, struct err *e)
 {
 	bool *now = calloc((size_t)p->broker->dir_count, sizeof *now);
 	int rc = now ? search_dirs(p, now, e) : err_set(e, ERR_NO_MEMORY, "no memory to search log directories");
+	int64_t end = 0;
+	pthread_mutex_lock(&p->write_lock);
+	int64_t from = first_free(p);
+	pthread_mutex_unlock(&p->write_lock);
+	if (rc == 0)
+		rc = find_block(p, &from, &end, e);
 	pthread_mutex_lock(&p->write_lock);
 	for (int i = 0; i < p->broker->dir_count && rc == 0; i++)
 		p->searched[i] |= now[i];
-	int64_t from = first_free(p);
-	if (rc == 0 && from > INT64_MAX - BLOCK)
-		rc = err_set(e, ERR_LIMIT, "all producer ids have been given");
 	if (rc == 0)
-		rc = write_file(p, from + BLOCK, e);
+		rc = write_file(p, end > p->recorded ? end : p->recorded, e);
 	pthread_mutex_unlock(&p->write_lock);
 	free(now);
 	if (rc == 0) {
 		pthread_mutex_lock(&p->lock);
 		p->next = from;
-		p->end = from + BLOCK;
+		p->end = end;
 		pthread_mutex_unlock(&p->lock);
 	}
 	return rc;

@@ -6,6 +6,9 @@
  * header and snapshot by snapshot, when an id is asked for for the first time (nothing is, for a mount that is on no network). They are also above the ids that come
  * in Produce requests, up to 2^62: nobody counts that far, and one who makes up a greater id is not to exhaust them.
  *
+ * In a cluster blocks come from ZooKeeper (role_calls.producer_ids): each is one broker's alone, and above all that is known here when it is reserved; but the ids of other brokers' blocks, which come
+ * here all the time, do not end it.
+ *
  * producer-id-checkpoint, in the first log directory, text: "1" (version) | "next N": every id given is below N | "dir PATH" for each log directory whose ids
  * are all below N | "crc XXXXXXXX", CRC32C of everything before. Replaced as a whole. Where it is missing all directories are searched; damaged, too, and ids go on a
  * million above the greatest found, as some that were given may not be in any log yet.

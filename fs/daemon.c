@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cluster/api/server.h"
+#include "cluster/deliver/deliver.h"
 #include "cluster/join.h"
 #include "cluster/remote/remote.h"
 #include "cluster/replica/fetcher.h"
@@ -328,7 +329,13 @@ static int run_mount(struct daemon *d, struct broker *b, struct join *j, const s
 		server_advertised(s, &at);
 		net_address_text(&at, address);
 	}
+	struct deliver_calls calls = {.address = address_of, .arg = j};
+	struct deliver *dl;
+	int rc = deliver_new(&dl, b, j ? &calls : NULL, conf_int(d->args->conf, "delivery.timeout.ms"), e);
+	if (rc < 0)
+		return rc;
 	struct mount_options o = {
+		.deliver = dl,
 		.dir = real_dir,
 		.data = d->data,
 		.conf = d->args->conf,
@@ -339,7 +346,9 @@ static int run_mount(struct daemon *d, struct broker *b, struct join *j, const s
 		.arg = d,
 		.fuse_opts = fuse_opts,
 	};
-	return mount_run(b, &o, e);
+	rc = mount_run(b, &o, e);
+	deliver_free(dl);
+	return rc;
 }
 
 /* real_dir NULL: an agent. */

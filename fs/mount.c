@@ -124,7 +124,7 @@ int mount_run(struct broker *b, const struct mount_options *o, struct err *e)
 	struct ops *ops;
 	if (stat(o->dir, &st))
 		return err_sys(e, errno, "cannot look at %s", o->dir);
-	struct ops_options options = {.broker = b, .conf = o->conf, .data = o->data, .mount_point = &st, .join = o->join, .address = o->address, .ready = o->ready, .arg = o->arg};
+	struct ops_options options = {.broker = b, .deliver = o->deliver, .conf = o->conf, .data = o->data, .mount_point = &st, .join = o->join, .address = o->address, .ready = o->ready, .arg = o->arg};
 	int rc = ops_new(&ops, &options, e);
 	if (rc < 0)
 		return rc;

@@ -19,6 +19,7 @@
 
 struct broker;
 struct join;
+struct deliver;
 
 struct mount_options {
 	const char *dir;          /* from mount_prepare */
@@ -26,6 +27,7 @@ struct mount_options {
 	const struct conf *conf;  /* broker-level values */
 	struct join *join;        /* NULL: the broker is of no cluster */
 	const char *address;      /* where clients reach the broker; NULL: nowhere */
+	struct deliver *deliver;  /* through which it appends */
 	bool foreground;
 	void (*ready)(void *arg); /* called once, by another thread than mount_run's, when the first request could be served; NULL */
 	void *arg;

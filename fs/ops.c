@@ -488,14 +488,14 @@ int ops_new(struct ops **out, const struct ops_options *options, struct err *e)
 	struct ops *o = malloc(sizeof *o);
 	if (!o)
 		return err_set(e, ERR_NO_MEMORY, "no memory for a mount");
-	*o = (struct ops){.broker = options->broker, .data = options->data, .cluster = {options->broker, options->join, options->address}, .ready = options->ready, .arg = options->arg};
+	*o = (struct ops){.broker = options->broker, .deliver = options->deliver, .data = options->data, .cluster = {options->broker, options->join, options->address}, .ready = options->ready, .arg = options->arg};
 	o->open.next = o->open.prev = &o->open;
 	o->open_dirs.next = o->open_dirs.prev = &o->open_dirs;
 	pthread_mutex_init(&o->lock, NULL);
 	pthread_cond_init(&o->no_jobs, NULL);
 	nodes_init(&o->nodes, o->broker, options->mount_point);
 	readers_init(&o->readers, o->broker, options->conf);
-	writers_init(&o->writers, o->broker, options->conf);
+	writers_init(&o->writers, o->broker, o->deliver, options->conf);
 	locks_init(&o->locks);
 	controlfiles_init(&o->controls);
 	*out = o;

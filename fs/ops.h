@@ -18,6 +18,7 @@
 struct broker;
 struct conf;
 struct join;
+struct deliver;
 struct ops;
 struct partition;
 
@@ -25,6 +26,7 @@ extern const struct fuse_lowlevel_ops ops_table; /* its userdata is a struct ops
 
 struct ops_options {
 	struct broker *broker;         /* this and all else here is borrowed */
+	struct deliver *deliver;
 	const struct conf *conf;
 	const char *data;              /* the xattr user.spoolfs.data of the root */
 	const struct stat *mount_point;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cluster/broker.h"
+#include "cluster/deliver/deliver.h"
 
 /* ---- topics and partitions come and go ---- */
 
@@ -84,22 +85,34 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 		ops_reply_entry(o, req, n);
 }
 
-int ops_delete_head(struct partition *p, int64_t length, struct err *e)
+/* The offset of the record in which that position of the file is; -1: all that is there. 1: nothing is before it. */
+static int offset_at(struct partition *p, int64_t length, int64_t *offset, struct err *e)
 {
 	struct visible v;
-	int64_t offset, position;
+	int64_t position;
+	*offset = -1;
+	if (length == INT64_MAX)
+		return 0;
 	int rc = partition_acquire(p, e);
 	if (rc < 0)
 		return rc;
 	rc = partition_visible(p, &v, e);
-	offset = v.end_offset;
-	if (rc == 0 && v.sequential && length < INT64_MAX)
+	if (rc == 0 && v.sequential)
 		rc = err_set(e, ERR_UNSUPPORTED, "topic %s is compacted: its files have no positions", partition_topic_name(p));
-	if (rc == 0 && !v.sequential && length < v.end_position)
-		rc = length <= v.start_position ? 1 : partition_locate(p, length, &offset, &position, e);
-	if (rc == 0)
-		rc = partition_delete_before(p, offset, e);
+	else if (rc == 0 && length >= v.end_position)
+		*offset = v.end_offset;
+	else if (rc == 0)
+		rc = length <= v.start_position ? 1 : partition_locate(p, length, offset, &position, e);
 	partition_release(p);
+	return rc;
+}
+
+int ops_delete_head(struct ops *o, struct partition *p, int64_t length, struct err *e)
+{
+	int64_t offset;
+	int rc = offset_at(p, length, &offset, e);
+	if (rc == 0)
+		rc = deliver_delete_before(o->deliver, p, offset, e);
 	return rc < 0 ? rc : 0;
 }
 
@@ -114,7 +127,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, EPERM);
 		return;
 	}
-	if (ops_delete_head(p, INT64_MAX, &e) < 0)
+	if (ops_delete_head(o, p, INT64_MAX, &e) < 0)
 		ops_fail(req, "cannot delete the messages of", p, &e);
 	else {
 		nodes_retire(&o->nodes, dir, index);

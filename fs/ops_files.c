@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "cluster/deliver/deliver.h"
 #include "fs/stream.h"
 
 /* ---- open and release ---- */
@@ -60,15 +61,24 @@ static int make_reader(struct ops *o, struct handle *h, struct err *e)
 	return err_set(e, ERR_NO_MEMORY, "no memory for a reader");
 }
 
-static int make_writer(struct ops *o, struct partition *p, bool sync, struct writer **w, struct err *e)
+static void partition_left(void *arg)
 {
-	int rc = use_partition(p, false, e);
+	partition_unref(arg);
+}
+
+/* Where another broker has it, or leads it, there is nothing here that would have to be open. *gone: what ends its use. */
+static int make_writer(struct ops *o, struct partition *p, bool sync, struct writer **w, gone_fn **gone, struct err *e)
+{
+	*gone = deliver_is_elsewhere(o->deliver, p) ? partition_left : partition_gone;
+	int rc = *gone == partition_gone ? use_partition(p, false, e) : 0;
 	if (rc < 0)
 		return rc;
+	if (*gone == partition_left)
+		partition_ref(p);
 	*w = writer_new(&o->writers, p, sync);
 	if (*w)
 		return 0;
-	partition_gone(p);
+	(*gone)(p);
 	return err_set(e, ERR_NO_MEMORY, "no memory for a writer");
 }
 
@@ -82,7 +92,7 @@ static void end_handle(struct ops *o, struct handle *h)
 	if (h->reader)
 		reader_free(h->reader, partition_gone, h->node->partition);
 	if (h->writer)
-		writer_end(h->writer, partition_gone, h->node->partition);
+		writer_end(h->writer, h->writer_gone, h->node->partition);
 	if (h->control)
 		controlfile_free(h->control);
 	wr_release(&h->shown);
@@ -104,7 +114,7 @@ static int equip(struct ops *o, struct handle *h, int flags, struct err *e)
 	if ((flags & O_ACCMODE) != O_WRONLY)
 		rc = make_reader(o, h, e);
 	if (rc == 0 && h->writes)
-		rc = make_writer(o, n->partition, flags & (O_SYNC | O_DSYNC), &h->writer, e);
+		rc = make_writer(o, n->partition, flags & (O_SYNC | O_DSYNC), &h->writer, &h->writer_gone, e);
 	if (rc < 0)
 		end_handle(o, h);
 	return rc;
@@ -341,17 +351,18 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 	struct partition *p = h->node->partition;
 	struct err e = ERR_INIT;
 	struct writer *w;
+	gone_fn *gone;
 	(void)ino;
 	(void)datasync;
 	if (h->writer)
 		writer_fsync(h->writer, req);
 	else if (!p)
 		fuse_reply_err(req, 0); /* properties are durable when they are in force */
-	else if (make_writer(o, p, false, &w, &e) < 0)
+	else if (make_writer(o, p, false, &w, &gone, &e) < 0)
 		ops_fail(req, "cannot flush", p, &e);
 	else { /* a read-only handle may ask too: what others have appended becomes durable */
 		writer_fsync(w, req); /* from here on the handle may be gone */
-		writer_end(w, partition_gone, p);
+		writer_end(w, gone, p);
 	}
 }
 
@@ -362,7 +373,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	(void)ino;
 	if (n->kind != NODE_PARTITION || mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) || offset != 0)
 		fuse_reply_err(req, EPERM);
-	else if (ops_delete_head(n->partition, length, &e) < 0)
+	else if (ops_delete_head(ops_of(req), n->partition, length, &e) < 0)
 		ops_fail(req, "cannot delete messages of", n->partition, &e);
 	else
 		fuse_reply_err(req, 0);

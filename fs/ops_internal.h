@@ -18,6 +18,8 @@
 
 enum { TOPIC_NAME_BYTES = 249 };
 
+typedef void gone_fn(void *partition);
+
 struct handle { /* an open file */
 	struct handle *next, *prev; /* of all that are open */
 	struct node *node;
@@ -26,6 +28,7 @@ struct handle { /* an open file */
 	struct stream *stream;      /* because the topic is compacted */
 	bool alone;                 /* the node is its own, if that can be had */
 	struct writer *writer;
+	gone_fn *writer_gone;
 	struct controlfile *control;
 	struct wr shown;            /* of a file of .cluster: what it said at the open */
 };
@@ -38,6 +41,7 @@ struct directory { /* an open one; of the root: the names as they were when it w
 
 struct ops {
 	struct broker *broker;      /* borrowed */
+	struct deliver *deliver;    /* borrowed */
 	const char *data;           /* borrowed */
 	struct cluster_source cluster;
 	struct fuse_session *session;
@@ -87,7 +91,7 @@ void ops_reply_entry(struct ops *o, fuse_req_t req, struct node *n);
 /* Adds the partition of that name, which must be the next one; one that is there by now is fine unless `exclusive`. Returns an errno. */
 int ops_add_partition(struct node *parent, const char *name, bool exclusive);
 /* Deletes the messages that end at or before that position of the file; INT64_MAX: all. */
-int ops_delete_head(struct partition *p, int64_t length, struct err *e);
+int ops_delete_head(struct ops *o, struct partition *p, int64_t length, struct err *e);
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);

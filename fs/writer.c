@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cluster/broker.h"
+#include "cluster/deliver/deliver.h"
 #include "cluster/topics.h"
 #include "fs/lines.h"
 #include "fs/ops.h"
@@ -28,8 +29,9 @@ enum stage { STAGE_BUILD, STAGE_APPEND, STAGE_SYNC, STAGE_FINISH };
 enum { STAGE_DONE = 1, STAGE_LEFT = 2 };
 
 struct write_op {
-	struct append append;
+	struct delivery delivery;
 	struct flush flush;
+	struct pool_job sync_job; /* what waits for another leader */
 	struct parked parked;     /* its request; where there is one */
 	struct record_set set;
 	struct write_op *next;    /* in the writer's queue, or in the lot's list of spare ones */
@@ -37,8 +39,9 @@ struct write_op {
 	enum op_kind kind;
 	enum stage stage;
 	_Atomic unsigned handed;
-	_Atomic bool appending;   /* partition has, or had, the append: it may be taken back */
+	_Atomic bool appending;   /* the delivery was begun: it may be taken back */
 	bool has_request, is_parked;
+	bool uses;                /* the partition is acquired for its flush */
 	bool counted;             /* among the lot's unanswered; under its lock */
 	bool was_refused;         /* of a FLUSH or FSYNC: a line was too large, part of which had been taken, or which ends here */
 	uint64_t owner;
@@ -79,17 +82,18 @@ struct writer {
 static void trim(struct timer *t, void *arg);
 static void linger_over(struct timer *t, void *arg);
 static void append_gathered(struct pool_job *job);
-static void append_done(struct append *a);
+static void append_done(struct delivery *d);
 static void flush_done(struct flush *f);
+static void sync_elsewhere(struct pool_job *job);
 static void on_interrupted(struct parked *p);
 static void on_expired(struct parked *p);
 static void recycle(struct parked *p);
 
 /* ---- what all writers share ---- */
 
-void writers_init(struct writers *ws, struct broker *b, const struct conf *conf)
+void writers_init(struct writers *ws, struct broker *b, struct deliver *dl, const struct conf *conf)
 {
-	*ws = (struct writers){.pool = broker_pool(b), .timers = broker_timers(b), .timer.fire = trim, .timer.arg = ws};
+	*ws = (struct writers){.pool = broker_pool(b), .timers = broker_timers(b), .deliver = dl, .timer.fire = trim, .timer.arg = ws};
 	parking_init(&ws->parking, ws->timers, conf_int(conf, "delivery.timeout.ms"));
 	pthread_mutex_init(&ws->lock, NULL);
 	pthread_cond_init(&ws->none, NULL);
@@ -170,7 +174,7 @@ static struct write_op *new_op(void)
 	struct write_op *op = malloc(sizeof *op);
 	if (!op)
 		return NULL;
-	*op = (struct write_op){.append = {.set = &op->set, .done = append_done}, .flush.done = flush_done,
+	*op = (struct write_op){.delivery = {.set = &op->set, .done = append_done}, .flush.done = flush_done, .sync_job.run = sync_elsewhere,
 				.parked = {.interrupted = on_interrupted, .expired = on_expired, .gone = recycle}};
 	record_set_init(&op->set);
 	wr_init(&op->text, 0);
@@ -507,16 +511,11 @@ static int build(struct write_op *op, const char *text, size_t n)
 
 /* ---- FINISH ---- */
 
-static bool nothing_was_written(int code)
-{
-	return code != ERR_IO && code != ERR_DELETED && code != ERR_OFFLINE;
-}
-
 /* The writer's state follows. locks: the writer's. */
 static void apply(struct write_op *op)
 {
 	struct writer *w = op->w;
-	if (op->takes_gathered && (!op->err.code || !nothing_was_written(op->err.code)))
+	if (op->takes_gathered && (!op->err.code || !deliver_is_certain(op->err.code)))
 		wr_clear(&w->gathered);
 	if (op->takes_gathered)
 		w->late = op->kind == OP_GATHERED ? op->err.code : 0;
@@ -571,16 +570,21 @@ static struct write_op *finish(struct write_op *op)
 
 static void append_set(struct write_op *op)
 {
-	op->append.acks = op->w->acks;
-	op->append.code = 0;
+	op->delivery.acks = op->w->acks;
+	op->delivery.code = 0;
 	atomic_store_explicit(&op->appending, true, memory_order_release);
-	partition_append(op->w->p, &op->append);
+	deliver_append(op->w->ws->deliver, op->w->p, &op->delivery);
 }
 
 static void flush_partition(struct write_op *op)
 {
+	struct partition *p = op->w->p;
 	op->flush.code = 0;
-	partition_flush(op->w->p, &op->flush);
+	op->uses = !deliver_is_elsewhere(op->w->ws->deliver, p) && partition_try_acquire(p);
+	if (op->uses)
+		partition_flush(p, &op->flush);
+	else
+		pool_run(op->w->ws->pool, &op->sync_job);
 }
 
 /* Begins a stage. true: it is over already. false: whoever ends it drives on, and op may be gone. */
@@ -611,9 +615,9 @@ static void drive(struct write_op *op, const char *text, size_t n)
 				return;
 			break;
 		case STAGE_APPEND: /* it is over */
-			if (op->set.batch_count && op->append.code)
-				op->err = op->append.err;
-			op->err.code = op->set.batch_count ? op->append.code : 0;
+			if (op->set.batch_count && op->delivery.code)
+				op->err = op->delivery.err;
+			op->err.code = op->set.batch_count ? op->delivery.code : 0;
 			op->stage = STAGE_FINISH;
 			if (!op->err.code && (op->kind == OP_FSYNC || (op->w->sync && op->set.batch_count)) && !hand_over(op, STAGE_SYNC, flush_partition))
 				return;
@@ -641,14 +645,35 @@ static void stage_done(struct write_op *op)
 		drive(op, NULL, 0);
 }
 
-static void append_done(struct append *a)
+static void append_done(struct delivery *d)
 {
-	stage_done((struct write_op *)((char *)a - offsetof(struct write_op, append)));
+	stage_done((struct write_op *)((char *)d - offsetof(struct write_op, delivery)));
 }
 
 static void flush_done(struct flush *f)
 {
-	stage_done((struct write_op *)((char *)f - offsetof(struct write_op, flush)));
+	struct write_op *op = (struct write_op *)((char *)f - offsetof(struct write_op, flush));
+	if (op->uses)
+		partition_release(op->w->p);
+	op->uses = false;
+	stage_done(op);
+}
+
+/* What this broker has of it is flushed where it leads; what was written through another leader is with all that are in sync. */
+static void sync_elsewhere(struct pool_job *job)
+{
+	struct write_op *op = (struct write_op *)((char *)job - offsetof(struct write_op, sync_job));
+	struct partition *p = op->w->p;
+	struct deliver *dl = op->w->ws->deliver;
+	op->flush.code = deliver_settle(dl, p, &op->flush.err);
+	if (op->flush.code == 0 && !deliver_is_elsewhere(dl, p)) {
+		op->flush.code = partition_acquire(p, &op->flush.err);
+		op->uses = op->flush.code == 0;
+	}
+	if (op->uses)
+		partition_flush(p, &op->flush);
+	else
+		flush_done(&op->flush);
 }
 
 /* Makes op the one under way. false: another is. */
@@ -721,7 +746,7 @@ static void on_interrupted(struct parked *p)
 			fuse_reply_err(p->req, EINTR);
 		parked_unref(p);
 	} else if (atomic_load_explicit(&op->appending, memory_order_acquire))
-		partition_append_cancel(op->w->p, &op->append);
+		deliver_cancel(op->w->ws->deliver, op->w->p, &op->delivery);
 }
 
 /* Its outcome was answered as unknown; the append is taken back if it can be. */
@@ -738,7 +763,7 @@ static void on_expired(struct parked *p)
 	if (withdraw(op))
 		parked_unref(p);
 	else if (atomic_load_explicit(&op->appending, memory_order_acquire))
-		partition_append_cancel(op->w->p, &op->append);
+		deliver_cancel(op->w->ws->deliver, op->w->p, &op->delivery);
 }
 
 /* ---- the writer ---- */

@@ -19,8 +19,8 @@
  * Each of these is an operation; a writer has one under way, the others wait in its queue. An operation goes through stages:
  *
  *   BUILD   its record set is made
- *   APPEND  partition_append; skipped where the set is empty
- *   SYNC    partition_flush; for FSYNC and on handles opened O_SYNC or O_DSYNC
+ *   APPEND  deliver_append, whoever leads; skipped where the set is empty
+ *   SYNC    partition_flush, or what stands for it where another broker leads; for FSYNC and on handles opened O_SYNC or O_DSYNC
  *   FINISH  the writer's state follows, the next operation becomes the one under way, the request is answered
  *
  * Where a stage ends on another thread, that thread drives on.
@@ -40,6 +40,7 @@
 
 struct broker;
 struct conf;
+struct deliver;
 struct partition;
 struct pool;
 struct write_op;
@@ -48,6 +49,7 @@ struct writer;
 struct writers { /* what all writers of a mount share */
 	struct pool *pool;          /* borrowed */
 	struct timer_heap *timers;  /* borrowed */
+	struct deliver *deliver;    /* borrowed */
 	struct parking parking;
 	pthread_mutex_t lock;
 	pthread_cond_t none;        /* live or unanswered is 0 */
@@ -60,11 +62,11 @@ struct writers { /* what all writers of a mount share */
 	_Atomic bool stopping;      /* files that are closed from here on were not closed by those who have them open */
 };
 
-void writers_init(struct writers *ws, struct broker *b, const struct conf *conf);
+void writers_init(struct writers *ws, struct broker *b, struct deliver *dl, const struct conf *conf);
 void writers_settle(struct writers *ws);  /* waits until every request was answered; no new ones come */
 void writers_release(struct writers *ws); /* waits until no writer is left */
 
-/* p: borrowed and acquired until `gone` (writer_end). sync: O_SYNC or O_DSYNC. NULL: no memory. */
+/* p: borrowed until `gone` (writer_end), and acquired, if it has a replica here. sync: O_SYNC or O_DSYNC. NULL: no memory. */
 struct writer *writer_new(struct writers *ws, struct partition *p, bool sync);
 
 /* Each answers req, maybe later and on another thread. text is borrowed during the call. */
