@@ -117,6 +117,8 @@ void delayed_list_init(struct delayed_list *l)
 {
 	pthread_mutex_init(&l->lock, NULL);
 	l->first = NULL;
+	l->watches = NULL;
+	l->watched = false;
 	for (int c = 0; c < DELAYED_CHANNELS; c++) {
 		l->grown[c] = 0;
 		l->least[c] = INT64_MAX;
@@ -182,15 +184,73 @@ void delayed_grow(struct delayed_list *l, enum delayed_channel channel, int64_t 
 	attend_all(ready);
 }
 
+/* locks: the list's. */
+static struct delayed_bell *raise_all(struct delayed_list *l)
+{
+	struct delayed_bell *bells = NULL, *b;
+	for (struct delayed_watch *w = l->watches; w; w = w->next)
+		if ((b = w->raise(w))) {
+			b->next = bells;
+			bells = b;
+		}
+	return bells;
+}
+
+static void ring_all(struct delayed_bell *b)
+{
+	while (b) {
+		struct delayed_bell *next = b->next; /* it may be given to another once it rings */
+		b->ring(b);
+		b = next;
+	}
+}
+
+void delayed_raise(struct delayed_list *l)
+{
+	if (!l->watched) /* who begins to watch after this looks after that */
+		return;
+	pthread_mutex_lock(&l->lock);
+	struct delayed_bell *bells = raise_all(l);
+	pthread_mutex_unlock(&l->lock);
+	ring_all(bells);
+}
+
+void delayed_watch(struct delayed_list *l, struct delayed_watch *w)
+{
+	pthread_mutex_lock(&l->lock);
+	w->list = l;
+	w->next = l->watches;
+	w->link = &l->watches;
+	if (w->next)
+		w->next->link = &w->next;
+	l->watches = w;
+	l->watched = true;
+	pthread_mutex_unlock(&l->lock);
+}
+
+void delayed_unwatch(struct delayed_watch *w)
+{
+	pthread_mutex_lock(&w->list->lock);
+	*w->link = w->next;
+	if (w->next)
+		w->next->link = w->link;
+	w->list->watched = w->list->watches != NULL;
+	pthread_mutex_unlock(&w->list->lock);
+}
+
 void delayed_wake(struct delayed_list *l, enum delayed_channel channel)
 {
 	struct delayed *ready = NULL;
+	struct delayed_bell *bells = NULL;
 	pthread_mutex_lock(&l->lock);
 	for (struct delayed_key *k = l->first; k; k = k->next)
 		if ((channel == DELAYED_CHANNELS || k->channel == channel) && claim(k->waits, AGAIN)) {
 			k->waits->next_ready = ready;
 			ready = k->waits;
 		}
+	if (channel == DELAYED_CHANNELS)
+		bells = raise_all(l);
 	pthread_mutex_unlock(&l->lock);
 	attend_all(ready);
+	ring_all(bells);
 }

@@ -17,9 +17,12 @@
  * missing() and complete() run on whichever thread brought it about: an appender, the timer heap's, the caller of delayed_park. They must not block; long work goes to whom it
  * belongs. What the keys' lists are in (a partition) is kept alive by the owner until complete.
  *
+ * A struct delayed_watch stays on a list until it is taken off: it is for who watches thousands of partitions from one request to the next, and would not enter and leave all their lists
+ * each time. It is told that something has happened, by a call under the list's lock that only notes which; the bell that this returns is rung when the lock is let go of.
+ *
  * Growth is counted on three channels, as readers of a partition see different ends: the log end, the high watermark, the last stable offset.
  *
- * thread: any. locks: a list's own mutex, a leaf: nothing is called under it.
+ * thread: any. locks: a list's own mutex; nothing is called under it but `raise` of watches, which may take a leaf of its own.
  */
 #ifndef CLUSTER_DELAYED_H
 #define CLUSTER_DELAYED_H
@@ -34,9 +37,23 @@
 enum delayed_channel { DELAYED_END, DELAYED_HIGH, DELAYED_STABLE, DELAYED_CHANNELS };
 enum delayed_verdict { DELAYED_SATISFIED, DELAYED_EXPIRED, DELAYED_CANCELLED };
 
+struct delayed_bell { /* of who has watches: rung once for whatever was raised before that */
+	void (*ring)(struct delayed_bell *b);
+	struct delayed_bell *next;               /* private; of one chain at a time: see raise */
+};
+
+struct delayed_watch {
+	/* NULL, or a bell to be rung: it is not given to anybody else before it has rung, and stays until then. locks: the list's. */
+	struct delayed_bell *(*raise)(struct delayed_watch *w);
+	struct delayed_list *list;               /* private, as */
+	struct delayed_watch *next, **link;
+};
+
 struct delayed_list { /* embedded in what is waited for */
 	pthread_mutex_t lock;
 	struct delayed_key *first;               /* lock */
+	struct delayed_watch *watches;           /* lock */
+	_Atomic bool watched;                    /* there are any */
 	_Atomic int64_t grown[DELAYED_CHANNELS]; /* totals of bytes, which only rise */
 	_Atomic int64_t least[DELAYED_CHANNELS]; /* below that total nobody need be looked at; INT64_MAX: nobody is there */
 };
@@ -79,7 +96,14 @@ bool delayed_cancel(struct delayed *d);
 
 /* The list's total on that channel is `total` now; a smaller one than before changes nothing. What became visible was published before. */
 void delayed_grow(struct delayed_list *l, enum delayed_channel channel, int64_t total);
-/* Has everybody on that channel asked again (DELAYED_CHANNELS: on all): something else has changed. */
+/* Has everybody on that channel asked again (DELAYED_CHANNELS: on all, and watches are told): something else has changed. */
 void delayed_wake(struct delayed_list *l, enum delayed_channel channel);
+
+/* From here on w is told of what delayed_raise and delayed_wake (of all channels) are called for. w->raise is set. */
+void delayed_watch(struct delayed_list *l, struct delayed_watch *w);
+/* Its raise is not called any more, nor running, when this returns. */
+void delayed_unwatch(struct delayed_watch *w);
+/* Something was published that watches may want to know of. locks: none held. */
+void delayed_raise(struct delayed_list *l);
 
 #endif

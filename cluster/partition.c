@@ -258,6 +258,7 @@ void partition_wake(struct partition *p)
 	struct partition_ends x;
 	int64_t grown = p->grown; /* first: it is never more than what the ends have come to since */
 	partition_take_ends(p, &x);
+	delayed_raise(&p->delayed); /* replicas first: others may wait for what they do */
 	delayed_grow(&p->delayed, DELAYED_END, grown);
 	wake_channel(p, DELAYED_HIGH, x.high_watermark == x.log_end, x.high_watermark, &p->woken_high, grown);
 	wake_channel(p, DELAYED_STABLE, x.last_stable == x.log_end, x.last_stable, &p->woken_stable, grown);

@@ -24,6 +24,53 @@ static uint32_t maximal(const struct isr *x)
 	return x->committed | x->proposed;
 }
 
+/* ---- pulses ---- */
+
+struct isr_pulse *isr_pulse_new(void)
+{
+	struct isr_pulse *u = calloc(1, sizeof *u);
+	if (u)
+		u->refs = 1;
+	return u;
+}
+
+void isr_pulse_ref(struct isr_pulse *u)
+{
+	atomic_fetch_add(&u->refs, 1);
+}
+
+void isr_pulse_unref(struct isr_pulse *u)
+{
+	if (u && atomic_fetch_sub(&u->refs, 1) == 1)
+		free(u);
+}
+
+/* What its fetches have said without naming the partition is known by itself from here on. */
+static void settle_pulse(struct isr_member *m)
+{
+	if (!m->pulse)
+		return;
+	if (m->pulse->at_ms > m->caught_up_ms)
+		m->caught_up_ms = m->pulse->at_ms;
+	isr_pulse_unref(m->pulse);
+	m->pulse = NULL;
+}
+
+/* The leader's end is there: of who has not reached it, fetches that do not name the partition say nothing more. */
+static void settle_behind(struct isr *x, int64_t leader_end)
+{
+	for (int i = 0; i < x->count; i++)
+		if (x->member[i].pulse && x->member[i].end < leader_end)
+			settle_pulse(&x->member[i]);
+}
+
+void isr_rest(struct isr *x, const struct isr_pulse *pulse)
+{
+	for (int i = 0; i < x->count; i++)
+		if (x->member[i].pulse == pulse)
+			settle_pulse(&x->member[i]);
+}
+
 /* ---- who is who ---- */
 
 static uint32_t places_of(const struct isr_member *m, int count, const int32_t *ids, int id_count, bool *strange)
@@ -51,13 +98,16 @@ int isr_set(struct isr *x, int32_t self, const int32_t *replicas, int replica_co
 		int known = place_of(x->member, x->count, replicas[i]);
 		strange |= place_of(m, i, replicas[i]) >= 0;
 		m[i] = known >= 0 ? x->member[known]
-				  : (struct isr_member){.id = replicas[i], .end = -1, .broker_epoch = -1, .fetched_ms = LONG_AGO, .fetched_end = -1, .caught_up_ms = LONG_AGO};
+				  : (struct isr_member){.id = replicas[i], .end = -1, .broker_epoch = -1, .fetched_ms = LONG_AGO, .fetched_end = -1, .caught_up_ms = LONG_AGO, .log_start = -1};
 	}
 	uint32_t committed = places_of(m, replica_count, isr, isr_count, &strange);
 	if (strange) {
 		free(m);
 		return ERR_INVALID;
 	}
+	for (int i = 0; i < x->count; i++)
+		if (place_of(m, replica_count, x->member[i].id) < 0)
+			isr_pulse_unref(x->member[i].pulse);
 	free(x->member);
 	x->member = m;
 	x->count = replica_count;
@@ -68,6 +118,8 @@ int isr_set(struct isr *x, int32_t self, const int32_t *replicas, int replica_co
 
 void isr_release(struct isr *x)
 {
+	for (int i = 0; i < x->count; i++)
+		isr_pulse_unref(x->member[i].pulse);
 	free(x->member);
 	*x = (struct isr){0};
 }
@@ -78,7 +130,8 @@ void isr_begin_epoch(struct isr *x, int64_t end, int64_t now_ms)
 	x->proposed = x->committed;
 	for (int i = 0; i < x->count; i++) {
 		struct isr_member *m = &x->member[i];
-		m->end = m->fetched_end = -1;
+		settle_pulse(m);
+		m->end = m->fetched_end = m->log_start = -1;
 		m->fetched_ms = LONG_AGO;
 		m->caught_up_ms = x->committed & bit(i) ? now_ms : LONG_AGO; /* who is out does not hold up the high watermark */
 	}
@@ -102,7 +155,7 @@ bool isr_has(const struct isr *x, int32_t id)
 
 /* ---- how far they are ---- */
 
-int isr_fetched(struct isr *x, const struct isr_fetch *f)
+int isr_fetched(struct isr *x, const struct isr_fetch *f, bool *trimmed)
 {
 	int at = place_of(x->member, x->count, f->id);
 	if (at < 0 || at == x->self)
@@ -117,6 +170,14 @@ int isr_fetched(struct isr *x, const struct isr_fetch *f)
 	if (caught_up_ms > m->caught_up_ms)
 		m->caught_up_ms = caught_up_ms;
 	m->end = f->end;
+	*trimmed = f->log_start >= 0 && f->log_start != m->log_start;
+	if (*trimmed)
+		m->log_start = f->log_start;
+	settle_pulse(m);
+	if (f->pulse && f->end >= f->leader_end) {
+		isr_pulse_ref(f->pulse);
+		m->pulse = f->pulse;
+	}
 	m->fetched_ms = f->now_ms;
 	if (f->leader_end > m->fetched_end)
 		m->fetched_end = f->leader_end;
@@ -128,9 +189,10 @@ static bool keeps_up(const struct isr_member *m, int64_t leader_end, int64_t lag
 	return m->end == leader_end || now_ms - m->caught_up_ms <= lag_ms;
 }
 
-int64_t isr_high_watermark(const struct isr *x, const struct isr_rule *rule, int64_t high, int64_t own_end, int64_t leader_end, int64_t now_ms)
+int64_t isr_high_watermark(struct isr *x, const struct isr_rule *rule, int64_t high, int64_t own_end, int64_t leader_end, int64_t now_ms)
 {
 	int enough = rule->min_insync < x->count ? rule->min_insync : x->count; /* never more than there are */
+	settle_behind(x, leader_end);
 	if (isr_size(x) < enough)
 		return high;
 	int64_t least = own_end;
@@ -169,6 +231,7 @@ bool isr_grow(struct isr *x, int32_t id, int64_t high, struct isr_change *c)
 bool isr_shrink(struct isr *x, const struct isr_rule *rule, int64_t leader_end, int64_t now_ms, struct isr_change *c)
 {
 	uint32_t stay = x->committed;
+	settle_behind(x, leader_end);
 	if (x->proposed != x->committed)
 		return false;
 	for (int i = 0; i < x->count; i++)

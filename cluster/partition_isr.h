@@ -13,15 +13,26 @@
  *  4. A replica may join when its end has reached the high watermark and where this epoch began (KAFKA-7128): a new leader's high watermark may lie behind what was
  *     acknowledged before it led, and that is on whoever has reached the start of its epoch.
  *  5. A replica is to leave when it has not had all that the leader has for replica.lag.time.max.ms.
+ *     Where nothing is new its fetches do not speak of this partition (they go on in a session): while its end is the leader's, `pulse` says when the last of them came. Of what came when the leader's
+ *     end had passed its own it says nothing.
  *  6. There is one change under way at a time.
  */
 #ifndef CLUSTER_PARTITION_ISR_H
 #define CLUSTER_PARTITION_ISR_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 enum { ISR_REPLICAS = 32 }; /* most that a partition may have */
+
+struct isr_pulse { /* of a replica's fetch session: shared by it and the partitions that it is about */
+	_Atomic uint32_t refs;
+	_Atomic int64_t at_ms;   /* when its last Fetch came */
+};
+struct isr_pulse *isr_pulse_new(void); /* NULL: no memory */
+void isr_pulse_ref(struct isr_pulse *u);
+void isr_pulse_unref(struct isr_pulse *u); /* NULL is fine */
 
 struct isr_member {
 	int32_t id;
@@ -29,7 +40,9 @@ struct isr_member {
 	int64_t broker_epoch;    /* the greatest it came with; -1: none */
 	int64_t fetched_ms;      /* when its last Fetch came, */
 	int64_t fetched_end;     /* and the leader's end then; -1: there was none */
-	int64_t caught_up_ms;    /* when it was last known to have all there was */
+	int64_t caught_up_ms;    /* when it was last known to have all there was, */
+	struct isr_pulse *pulse; /* or this: a reference; NULL: it has not all there is, or none */
+	int64_t log_start;       /* by its last Fetch; -1: it has not said */
 };
 
 struct isr { /* zeros: the leader is its only replica */
@@ -62,12 +75,15 @@ int isr_size(const struct isr *x);      /* of the committed ISR, the leader amon
 bool isr_is_alone(const struct isr *x); /* the maximal ISR is the leader */
 bool isr_has(const struct isr *x, int32_t id); /* the committed one */
 
-struct isr_fetch { int32_t id; int64_t broker_epoch, end, leader_end, now_ms; };
-/* A follower has fetched from `end` on. broker_epoch -1: it does not say. 0; ERR_NOT_FOUND: it is no replica; ERR_FENCED_EPOCH: it was started anew since. */
-int isr_fetched(struct isr *x, const struct isr_fetch *f);
+struct isr_fetch { int32_t id; int64_t broker_epoch, end, leader_end, log_start, now_ms; struct isr_pulse *pulse; }; /* pulse: borrowed; NULL: each Fetch speaks of the partition */
+/* A follower has fetched from `end` on. broker_epoch, log_start -1: it does not say. *trimmed: its log starts elsewhere than at its last Fetch. 0; ERR_NOT_FOUND: it is no replica; ERR_FENCED_EPOCH: it was started anew since. */
+int isr_fetched(struct isr *x, const struct isr_fetch *f, bool *trimmed);
+
+/* That session does not speak for this partition any more. */
+void isr_rest(struct isr *x, const struct isr_pulse *pulse);
 
 /* Where the high watermark is now, if it was at `high`. own_end: how far the leader itself counts; leader_end: its log's. */
-int64_t isr_high_watermark(const struct isr *x, const struct isr_rule *rule, int64_t high, int64_t own_end, int64_t leader_end, int64_t now_ms);
+int64_t isr_high_watermark(struct isr *x, const struct isr_rule *rule, int64_t high, int64_t own_end, int64_t leader_end, int64_t now_ms);
 
 /* Whether `id` is to join. true: that is asked for from now on, by *c, whose epochs are the caller's to set. */
 bool isr_grow(struct isr *x, int32_t id, int64_t high, struct isr_change *c);

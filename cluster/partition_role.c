@@ -369,15 +369,15 @@ static bool note_fetch(struct partition *p, const struct follower_fetch *f, stru
 	return !isr_is_alone(&p->isr) && isr_high_watermark(&p->isr, &rule, high, end, end, f->now_ms) > high;
 }
 
-int partition_follower_fetched(struct partition *p, const struct follower_fetch *f, struct err *e)
+int partition_follower_fetched(struct partition *p, struct follower_fetch *f, struct err *e)
 {
 	struct isr_change c;
-	bool asked = false, further = false;
+	bool asked = false, further = false, trimmed = false;
 	pthread_mutex_lock(&p->isr_lock);
 	int rc = check_fetch(p, f, e);
 	if (rc == 0 && f->current_epoch >= 0) {
-		struct isr_fetch x = {.id = f->id, .broker_epoch = f->broker_epoch, .end = f->offset, .leader_end = p->log_end_offset, .now_ms = f->now_ms};
-		rc = isr_fetched(&p->isr, &x);
+		struct isr_fetch x = {.id = f->id, .broker_epoch = f->broker_epoch, .end = f->offset, .leader_end = p->log_end_offset, .log_start = f->log_start, .now_ms = f->now_ms, .pulse = f->pulse};
+		rc = isr_fetched(&p->isr, &x, &trimmed);
 		if (rc == 0)
 			further = note_fetch(p, f, &c, &asked);
 		else if (rc == ERR_NOT_FOUND)
@@ -385,12 +385,40 @@ int partition_follower_fetched(struct partition *p, const struct follower_fetch 
 		else
 			rc = err_set(e, ERR_NOT_LEADER, "%s-%" PRId32 ": broker %" PRId32 " has been started anew since", p->topic->name, p->index, f->id);
 	}
+	f->in_sync = isr_has(&p->isr, f->id);
 	pthread_mutex_unlock(&p->isr_lock);
 	if (asked)
 		ask(p, &c);
 	if (further)
 		partition_kick(p);
+	if (trimmed)
+		delayed_wake(&p->delayed, DELAYED_END); /* a deletion may wait for that */
 	return rc;
+}
+
+bool partition_leads(const struct partition *p)
+{
+	return p->role == ROLE_LEADER;
+}
+
+int64_t partition_low_watermark(struct partition *p, bool (*alive)(void *arg, int32_t broker_id), void *arg)
+{
+	int64_t low = p->start_offset;
+	pthread_mutex_lock(&p->isr_lock);
+	for (int i = 0; i < p->isr.count; i++) {
+		const struct isr_member *m = &p->isr.member[i];
+		if (i != p->isr.self && m->log_start < low && alive && alive(arg, m->id))
+			low = m->log_start;
+	}
+	pthread_mutex_unlock(&p->isr_lock);
+	return low;
+}
+
+void partition_follower_rests(struct partition *p, const struct isr_pulse *pulse)
+{
+	pthread_mutex_lock(&p->isr_lock);
+	isr_rest(&p->isr, pulse);
+	pthread_mutex_unlock(&p->isr_lock);
 }
 
 void partition_altered(struct partition *p, const struct isr_change *c, enum isr_answer answer, const int32_t *isr, int isr_count, int32_t partition_epoch)

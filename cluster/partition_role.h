@@ -59,12 +59,21 @@ struct follower_fetch {
 	int32_t id;              /* of the follower's broker */
 	int64_t broker_epoch;    /* -1: it does not say */
 	int32_t current_epoch;   /* the leader epoch that it follows; -1: it does not say, and counts for nothing */
-	int64_t offset;          /* its log ends there */
+	int64_t offset;          /* its log ends there, */
+	int64_t log_start;       /* and starts here; -1: it does not say */
 	int64_t now_ms;          /* of mono_now */
+	struct isr_pulse *pulse; /* of its fetch session, whose later fetches may not name the partition; NULL: there is none */
+	bool in_sync;            /* whether it is in the ISR by now: valid with 0 */
 };
 /* A follower asks for what is at f->offset, where its log and this one have not parted. p acquired. ERR_NOT_LEADER: this broker does not lead, or the follower was
  * started anew since; ERR_FENCED_EPOCH; ERR_UNKNOWN_EPOCH, also where it is not known as a replica yet; ERR_OUT_OF_RANGE: it is past the log's end. partition_fetch calls it. */
-int partition_follower_fetched(struct partition *p, const struct follower_fetch *f, struct err *e);
+int partition_follower_fetched(struct partition *p, struct follower_fetch *f, struct err *e);
+/* The session of that pulse has forgotten the partition. */
+void partition_follower_rests(struct partition *p, const struct isr_pulse *pulse);
+
+bool partition_leads(const struct partition *p);
+/* Where the logs of all replicas start that are alive (NULL: none but this one is), as far as they have said in this leadership; -1: one has not. Takes isr_lock. */
+int64_t partition_low_watermark(struct partition *p, bool (*alive)(void *arg, int32_t broker_id), void *arg);
 
 enum isr_answer {
 	ISR_ALTERED,   /* isr and partition_epoch are what the controller has committed, by this change or before */

@@ -46,6 +46,7 @@ int partition_move_start(struct partition *p, int64_t offset, struct err *e)
 	partition_publish_log(p, 0);
 	bool pending = l->deleted_pending;
 	pthread_mutex_unlock(&p->log_lock);
+	delayed_raise(&p->delayed); /* replicas follow */
 	if (pending)
 		agent_delete_later(p->topic->broker->agent, topic_limits(p->topic).file_delete_delay_ms);
 	return rc;

@@ -5,6 +5,8 @@
  *  2. They are read in turn, as far as the answer has room: what is found are ranges of segments, which stay in place until they are sent.
  *  3. With min_bytes, or an error, or a log that has parted, the answer goes out at once; else the call is parked on its partitions until enough has come or the time is over,
  *     and read again.
+ *  4. A replica's session has only what is due. Its Fetch is parked on the session, and answered as well where nothing but a high watermark or a log start has moved past what the replica was
+ *     told: what can be seen there is then as far as here. At most one such answer is given each 5 ms, so that replication has better things to do than that.
  *
  * On the network thread, and where a parked one is completed on that of the appender. What has to open files first goes to the pool.
  */
@@ -17,10 +19,14 @@
 #include "cluster/partition_role.h"
 #include "store/clock.h"
 
+enum { TELL_ENDS_MS = 5 };
+
 struct found { /* for each partition that is wanted */
 	struct partition *partition; /* referenced; NULL: there is none */
 	struct partition_fetch fetch;
 	int16_t error;
+	bool noted;                  /* what a follower tells of it is noted */
+	bool in_sync;                /* with that: it is in the ISR */
 };
 
 struct fetch {
@@ -29,10 +35,13 @@ struct fetch {
 	struct call *call;
 	struct session_fetch session;
 	struct found *found;
-	int64_t min_bytes, max_bytes, bytes;
+	int32_t found_count, found_room;
+	struct timer tell_ends;      /* of a replica's: not before that */
+	int64_t min_bytes, max_bytes, bytes, now_ms;
 	mono_t deadline;
 	bool noted;                  /* what a follower tells by it is noted: once, not each time that it is looked at again */
 	bool failed;                 /* some partition has an error, or a log that has parted: nothing is waited for */
+	bool ends;                   /* a replica is to be told of an end */
 };
 
 static void *get_memory(void *arg, size_t n)
@@ -40,9 +49,14 @@ static void *get_memory(void *arg, size_t n)
 	return call_get(arg, n);
 }
 
+static struct partition *find_partition(void *arg, struct wire_string topic, const struct wire_uuid *id, int32_t index, int16_t *error)
+{
+	return call_partition(arg, topic, id, index, error);
+}
+
 static void drop_data(struct fetch *f)
 {
-	for (int32_t i = 0; i < f->session.count; i++)
+	for (int32_t i = 0; i < f->found_count; i++)
 		if (f->found[i].partition)
 			partition_fetch_release(f->found[i].partition, &f->found[i].fetch);
 }
@@ -51,20 +65,21 @@ static void sent(struct call *c)
 {
 	struct fetch *f = c->op;
 	drop_data(f);
-	for (int32_t i = 0; i < f->session.count; i++)
+	for (int32_t i = 0; i < f->found_count; i++)
 		partition_unref(f->found[i].partition);
 }
 
 /* ---- reading ---- */
 
-static int32_t follower_of(const struct fetch_request *r)
-{
-	return r->replica_id >= 0 ? r->replica_id : r->replica_state.replica_id;
-}
-
 static bool is_follower(const struct fetch_request *r)
 {
-	return follower_of(r) >= 0;
+	return fetch_follower(r) >= 0;
+}
+
+/* Whether a replica's session is to hear of an end, though there is nothing else. */
+static bool is_further(const struct wanted *w, const struct partition_fetch *p)
+{
+	return p->ends.high_watermark > w->told_high_watermark || p->ends.log_start > w->told_log_start;
 }
 
 /* One partition. false: it would have to wait. */
@@ -82,16 +97,25 @@ static bool read_one(struct fetch *f, int32_t i, int64_t room, bool wait)
 		.current_epoch = w->current_leader_epoch, .last_fetched_epoch = w->last_fetched_epoch, .wait = wait,
 		.leader_only = f->call->version < 11, /* KIP-392 */
 	};
-	struct follower_fetch follower;
+	struct follower_fetch follower = {0};
 	if (is_follower(r) && !f->noted) {
-		follower = (struct follower_fetch){.id = follower_of(r), .broker_epoch = r->replica_id >= 0 ? -1 : r->replica_state.replica_epoch, .current_epoch = w->current_leader_epoch,
-						   .offset = w->offset, .now_ms = mono_now().ns / 1000000};
+		follower = (struct follower_fetch){
+			.id = fetch_follower(r), .broker_epoch = r->replica_id >= 0 ? -1 : r->replica_state.replica_epoch, .current_epoch = w->current_leader_epoch, .offset = w->offset,
+			.log_start = w->log_start, .now_ms = f->now_ms, .pulse = f->session.due_only ? session_pulse(f->session.session) : NULL,
+		};
 		x->fetch.follower = &follower;
 	}
 	int rc = partition_fetch(x->partition, &x->fetch, &e);
-	x->fetch.follower = NULL;
-	if (rc == PARTITION_WOULD_BLOCK)
+	if (rc == PARTITION_WOULD_BLOCK) {
+		x->fetch.follower = NULL;
 		return false;
+	}
+	if (x->fetch.follower && rc == 0 && !x->fetch.diverged) {
+		x->noted = true;
+		x->in_sync = follower.in_sync;
+	}
+	x->fetch.follower = NULL;
+	f->ends |= rc == 0 && f->session.due_only && is_further(w, &x->fetch);
 	x->error = rc < 0 ? (int16_t)kafka_error_of(rc) : KAFKA_NONE;
 	f->failed |= rc < 0 || x->fetch.diverged;
 	f->bytes += rc < 0 ? 0 : x->fetch.data.bytes;
@@ -102,7 +126,7 @@ static bool read_one(struct fetch *f, int32_t i, int64_t room, bool wait)
 static bool read_all(struct fetch *f, bool wait)
 {
 	f->bytes = 0;
-	f->failed = false;
+	f->failed = f->ends = false;
 	for (int32_t i = 0; i < f->session.count; i++) {
 		int64_t room = f->max_bytes - f->bytes;
 		f->failed |= f->found[i].error && !f->found[i].partition;
@@ -170,6 +194,7 @@ static void answer(struct fetch *f)
 	for (int32_t i = 0; i < s->count; i++) {
 		struct wanted *w = &s->wanted[i];
 		describe(f, i, p);
+		w->stays_due = p->error_code || p->records.n || f->found[i].fetch.diverged || !f->found[i].noted || !f->found[i].in_sync;
 		if (!session_has_news(s, w, p)) {
 			wire_init(&wire_fetch_response_partition, p);
 			continue;
@@ -208,13 +233,75 @@ static void finish_in_pool(struct call *c)
 	answer(c->op);
 }
 
+static bool grow_found(struct fetch *f, int32_t n)
+{
+	if (n <= f->found_room)
+		return true;
+	int32_t room = n + n / 2 + 4;
+	struct found *more = call_get(f->call, (size_t)room * sizeof *more);
+	if (!more)
+		return false;
+	if (f->found_count)
+		memcpy(more, f->found, (size_t)f->found_count * sizeof *more);
+	f->found = more;
+	f->found_room = room;
+	return true;
+}
+
+/* A replica's session knows its partitions. */
+static void find_listed(struct fetch *f)
+{
+	for (; f->found_count < f->session.count; f->found_count++) {
+		const struct wanted *w = &f->session.wanted[f->found_count];
+		f->found[f->found_count] = (struct found){.partition = w->here, .error = w->error};
+		if (w->here)
+			partition_ref(w->here);
+	}
+}
+
+/* What has become due since. */
+static bool take_more(struct fetch *f)
+{
+	if (session_more(call_sessions(f->call), &f->session) < 0 || !grow_found(f, f->session.count)) {
+		f->session.count = f->found_count;
+		return false;
+	}
+	find_listed(f);
+	return true;
+}
+
+static void ends_are_due(struct timer *t, void *arg)
+{
+	struct fetch *f = arg;
+	(void)t;
+	delayed_wake(session_changed(f->session.session), DELAYED_CHANNELS);
+}
+
+/* A replica is to be told of an end, and may be now; else it will be looked at again when it may. */
+static bool may_tell_ends(struct fetch *f)
+{
+	if (!f->ends)
+		return false;
+	_Atomic int64_t *told_ns = session_told_ends_ns(f->session.session);
+	mono_t now = mono_now(), due = mono_after_ms((mono_t){*told_ns}, TELL_ENDS_MS);
+	if (mono_diff_ns(due, now) <= 0 || timer_arm(broker_timers(call_broker(f->call)), &f->tell_ends, due) < 0) {
+		*told_ns = now.ns;
+		return true;
+	}
+	return false;
+}
+
 /* What was found is kept for the answer where it is enough. */
 static int64_t missing(struct delayed *d)
 {
 	struct fetch *f = (struct fetch *)d;
+	if (f->session.due_only && !take_more(f)) {
+		f->failed = true; /* there is no memory for them: it goes on with the next */
+		return 0;
+	}
 	if (!read_all(f, false))
 		return 0;
-	if (f->failed || f->bytes >= f->min_bytes)
+	if (f->failed || f->bytes >= f->min_bytes || may_tell_ends(f))
 		return 0;
 	int64_t more = f->min_bytes - f->bytes;
 	drop_data(f);
@@ -224,7 +311,9 @@ static int64_t missing(struct delayed *d)
 static void complete(struct delayed *d, enum delayed_verdict how)
 {
 	struct fetch *f = (struct fetch *)d;
-	bool ready = how == DELAYED_SATISFIED ? f->failed || f->bytes >= f->min_bytes : read_all(f, false);
+	if (f->session.due_only)
+		timer_cancel(broker_timers(call_broker(f->call)), &f->tell_ends);
+	bool ready = how == DELAYED_SATISFIED ? f->failed || f->bytes >= f->min_bytes || f->ends : read_all(f, false);
 	if (ready)
 		answer(f);
 	else
@@ -246,7 +335,9 @@ static void park(struct fetch *f)
 	const struct fetch_request *r = f->call->request;
 	enum delayed_channel channel = is_follower(r) ? DELAYED_END : r->isolation_level == 1 ? DELAYED_STABLE : DELAYED_HIGH;
 	uint32_t n = 0;
-	for (int32_t i = 0; i < f->session.count; i++)
+	if (f->session.due_only)
+		f->key[n++] = (struct delayed_key){.list = session_changed(f->session.session), .channel = DELAYED_END};
+	for (int32_t i = 0; !f->session.due_only && i < f->session.count; i++)
 		if (f->found[i].partition)
 			f->key[n++] = (struct delayed_key){.list = partition_delayed(f->found[i].partition), .channel = channel};
 	f->delayed.key = f->key;
@@ -267,7 +358,7 @@ static void begin(struct fetch *f, bool wait)
 		call_to_pool(f->call, begin_in_pool, false);
 		return;
 	}
-	if (f->failed || f->bytes >= f->min_bytes || r->max_wait_ms <= 0 || !f->session.count) {
+	if (f->failed || f->bytes >= f->min_bytes || r->max_wait_ms <= 0 || (!f->session.count && !f->session.due_only)) {
 		answer(f);
 		return;
 	}
@@ -285,10 +376,14 @@ static void begin_in_pool(struct call *c)
 static bool lay_out(struct call *c, struct fetch *f)
 {
 	int32_t n = f->session.count;
-	f->found = call_get(c, (size_t)n * sizeof *f->found);
-	f->key = call_get(c, (size_t)n * sizeof *f->key);
-	if (!f->found || !f->key)
+	f->key = call_get(c, (f->session.due_only ? 1 : (size_t)n) * sizeof *f->key);
+	if (!f->key || !grow_found(f, n))
 		return false;
+	if (f->session.due_only) {
+		find_listed(f);
+		return true;
+	}
+	f->found_count = n;
 	for (int32_t i = 0; i < n; i++) {
 		const struct wanted *w = &f->session.wanted[i];
 		f->found[i].partition = call_partition(c, w->topic, c->version >= 13 ? &w->topic_id : NULL, w->partition, &f->found[i].error);
@@ -308,7 +403,9 @@ void handle_fetch(struct call *c)
 	int64_t limit = conf_int(call_conf(c), "fetch.max.bytes");
 	f->max_bytes = r->max_bytes < limit ? r->max_bytes : limit;
 	f->min_bytes = r->min_bytes < f->max_bytes ? r->min_bytes : f->max_bytes;
-	int16_t error = session_begin(call_sessions(c), &f->session, r, c->version, mono_now().ns / 1000000, get_memory, c);
+	f->now_ms = mono_now().ns / 1000000;
+	f->tell_ends = (struct timer){.fire = ends_are_due, .arg = f};
+	int16_t error = session_begin(call_sessions(c), &f->session, r, c->version, f->now_ms, &(struct session_user){.get = get_memory, .find = find_partition, .arg = c});
 	if (error) {
 		answer_error(c, error);
 		return;

@@ -1,4 +1,4 @@
-/* CreateTopics, DeleteTopics, CreatePartitions, DeleteRecords. All of them run in the pool: they wait for the disk. In a cluster the controller does the first three: whoever is not the controller says so, and the
+/* CreateTopics, DeleteTopics, CreatePartitions. All of them run in the pool: they wait for the disk. In a cluster the controller does them: whoever is not the controller says so, and the
  * controller's broker asks it (asking.h) for what looks right as far as it knows; who is there, and which topics there are, it knows better. */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -620,75 +620,4 @@ void handle_create_partitions(struct call *c)
 		asking_go(asking);
 	else
 		call_answer(c, a);
-}
-
-/* ---- DeleteRecords ---- */
-
-/* Everything below offset, -1: below the high watermark. What an open transaction holds back cannot be deleted yet: the answer is where the log starts then. */
-static int delete_records(struct partition *p, int64_t offset, int64_t *low_watermark, struct err *e)
-{
-	struct visible v;
-	struct partition_state s;
-	int rc = partition_visible(p, &v, e);
-	if (rc == 0)
-		rc = partition_describe(p, &s, e);
-	if (rc < 0)
-		return rc;
-	if (offset < -1 || offset > s.high_watermark)
-		return err_set(e, ERR_OUT_OF_RANGE, "offset %" PRId64 " is not in the log", offset);
-	if (offset == -1 || offset > v.end_offset)
-		offset = v.end_offset;
-	if ((rc = partition_acquire(p, e)) < 0)
-		return rc;
-	rc = partition_delete_before(p, offset, e);
-	partition_release(p);
-	if (rc == 0)
-		rc = partition_visible(p, &v, e);
-	*low_watermark = v.start_offset;
-	return rc;
-}
-
-static void delete_in_partition(struct call *c, struct wire_string name, const struct delete_records_request_partition *asked, struct delete_records_response_partition *a)
-{
-	struct err e = ERR_INIT;
-	a->partition_index = asked->partition_index;
-	a->low_watermark = -1;
-	struct partition *p = call_partition(c, name, NULL, asked->partition_index, &a->error_code);
-	if (!p)
-		return;
-	struct topic *t = partition_topic(p);
-	if (topic_is_internal(t)) {
-		a->error_code = KAFKA_INVALID_TOPIC_EXCEPTION;
-	} else if (!topic_may_delete(t)) {
-		a->error_code = KAFKA_POLICY_VIOLATION;
-	} else {
-		int64_t low = -1;
-		int rc = delete_records(p, asked->offset, &low, &e);
-		a->error_code = (int16_t)kafka_error_of(rc);
-		a->low_watermark = rc < 0 ? -1 : low;
-		if (rc < 0 && rc != ERR_OUT_OF_RANGE)
-			diag_warning("cannot delete messages of %s-%" PRId32 ": %s", topic_name(t), partition_index(p), e.text);
-	}
-	partition_unref(p);
-}
-
-void handle_delete_records(struct call *c)
-{
-	const struct delete_records_request *r = c->request;
-	struct delete_records_response a;
-	wire_init(&wire_delete_records_response, &a);
-	bool good = (a.topics.v = call_array(c, &wire_delete_records_response_topic, r->topics.n));
-	for (int32_t t = 0; good && t < r->topics.n; t++) {
-		const struct delete_records_request_topic *asked = &r->topics.v[t];
-		a.topics.v[t].name = asked->name;
-		a.topics.v[t].partitions.n = asked->partitions.n;
-		good = (a.topics.v[t].partitions.v = call_array(c, &wire_delete_records_response_partition, asked->partitions.n));
-		for (int32_t k = 0; good && k < asked->partitions.n; k++)
-			delete_in_partition(c, asked->name, &asked->partitions.v[k], &a.topics.v[t].partitions.v[k]);
-	}
-	a.topics.n = r->topics.n;
-	if (good)
-		call_answer(c, &a);
-	else
-		call_close(c, "no memory");
 }

@@ -81,10 +81,13 @@ static void refused(struct followed *x, int16_t code)
 
 /* ---- where the logs part ---- */
 
-/* Where its log ends by now. p is acquired. */
+/* Where its log starts and ends by now. p is acquired. */
 static int look(struct followed *x, struct err *e)
 {
-	return partition_follower_end(x->p, x->epoch, &x->offset, &x->last_epoch, e);
+	struct visible v;
+	int rc = partition_visible(x->p, &v, e);
+	x->log_start = rc == 0 ? v.start_offset : -1;
+	return rc < 0 ? rc : partition_follower_end(x->p, x->epoch, &x->offset, &x->last_epoch, e);
 }
 
 static int align(struct followed *x, int32_t their_epoch, int64_t their_end, struct err *e)

@@ -26,7 +26,7 @@ enum {
 
 static bool differs(const struct followed *x)
 {
-	return x->state != FOLLOW_FETCH || !x->in_session || x->offset != x->session_offset || x->last_epoch != x->session_last_epoch || x->not_before.ns;
+	return x->state != FOLLOW_FETCH || !x->in_session || x->offset != x->session_offset || x->last_epoch != x->session_last_epoch || x->log_start != x->session_log_start || x->not_before.ns;
 }
 
 static void due(struct fetch_thread *t, struct followed *x)
@@ -293,6 +293,7 @@ static void add_to_fetch(struct fetch_thread *t, struct fetch_request *q, size_t
 	p->current_leader_epoch = x->epoch;
 	p->fetch_offset = x->offset;
 	p->last_fetched_epoch = x->last_epoch;
+	p->log_start_offset = x->log_start;
 	p->partition_max_bytes = t->f->max_bytes;
 	if (!topic || memcmp(&topic->topic_id, &x->key.topic_id, sizeof topic->topic_id) != 0) {
 		topic = &q->topics.v[q->topics.n++];
@@ -305,6 +306,7 @@ static void add_to_fetch(struct fetch_thread *t, struct fetch_request *q, size_t
 	x->in_session = true;
 	x->session_offset = x->offset;
 	x->session_last_epoch = x->last_epoch;
+	x->session_log_start = x->log_start;
 	x->not_before = (mono_t){0};
 }
 

@@ -189,6 +189,52 @@ static void test_wake(void **state)
 /* What happens while it is asked is not missed, and nobody else gets in between. */
 struct busy { struct op o; int turn; };
 
+/* ---- watches ---- */
+
+struct watcher { struct delayed_watch watch; struct delayed_bell bell; int raised, rung; bool rings; };
+
+static struct delayed_bell *raise_watcher(struct delayed_watch *w)
+{
+	struct watcher *x = (struct watcher *)w;
+	bool ring = !x->rings;
+	x->raised++;
+	x->rings = true;
+	return ring ? &x->bell : NULL;
+}
+
+static void ring_watcher(struct delayed_bell *bell)
+{
+	struct watcher *x = (struct watcher *)((char *)bell - offsetof(struct watcher, bell));
+	x->rings = false;
+	x->rung++;
+	delayed_raise(&list[1]); /* no lock is held */
+}
+
+static void test_watches_stay(void **state)
+{
+	(void)state;
+	struct watcher a = {.watch.raise = raise_watcher, .bell.ring = ring_watcher}, z = a;
+	delayed_raise(&list[0]);
+	delayed_watch(&list[0], &a.watch);
+	delayed_watch(&list[0], &z.watch);
+	for (int i = 1; i <= 3; i++) {
+		delayed_raise(&list[0]);
+		assert_true(a.raised == i && a.rung == i && z.raised == i && z.rung == i);
+	}
+	delayed_wake(&list[0], DELAYED_HIGH); /* of one channel: none of theirs */
+	delayed_grow(&list[0], DELAYED_END, 100);
+	assert_int_equal(a.raised, 3);
+	delayed_wake(&list[0], DELAYED_CHANNELS);
+	assert_true(a.raised == 4 && z.rung == 4);
+	a.rings = true; /* its bell is with somebody else */
+	delayed_unwatch(&z.watch);
+	delayed_raise(&list[0]);
+	assert_true(a.raised == 5 && a.rung == 4 && z.raised == 4);
+	delayed_unwatch(&a.watch);
+	delayed_raise(&list[0]);
+	assert_true(a.raised == 5 && !list[0].watched);
+}
+
 static int64_t busy_missing(struct delayed *d)
 {
 	struct busy *x = (struct busy *)d;
@@ -425,6 +471,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_several_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wake, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_watches_stay, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_while_asked, setup, teardown),
 		cmocka_unit_test(test_crowd),
 		cmocka_unit_test_setup_teardown(test_cost, setup, teardown),

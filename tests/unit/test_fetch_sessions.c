@@ -40,6 +40,13 @@ static void *get(void *arg, size_t n)
 	return p ? memset(p, 0, n) : NULL;
 }
 
+static struct partition *find(void *arg, struct wire_string topic, const struct wire_uuid *id, int32_t partition, int16_t *error)
+{
+	(void)arg, (void)topic, (void)id, (void)partition;
+	*error = KAFKA_UNKNOWN_TOPIC_ID;
+	return NULL;
+}
+
 /* A request for partitions of one topic. */
 struct ask { struct fetch_request r; struct fetch_request_topic topic; struct fetch_request_partition p[8]; struct fetch_request_forgotten_topic forgotten; int32_t gone[8]; };
 
@@ -76,7 +83,7 @@ static void forget(struct ask *a, const char *topic, int32_t partition)
 
 static void begin(struct session_fetch *f, const struct fetch_request *r, int16_t version, int16_t expected)
 {
-	assert_int_equal(session_begin(all, f, r, version, now, get, NULL), expected);
+	assert_int_equal(session_begin(all, f, r, version, now, &(struct session_user){.get = get, .find = find}), expected);
 }
 
 static struct fetch_response_partition told(int64_t high_watermark, int32_t bytes)
@@ -254,6 +261,73 @@ static void test_names_and_ids(void **state)
 	answer(&f, 1, 0);
 }
 
+/* ---- replicas ---- */
+
+static void begin_replica(struct session_fetch *f, struct ask *a, int32_t id, int32_t epoch, int n)
+{
+	ask(a, id, epoch, "", n, three, 4);
+	memset(a->topic.topic_id.b, 3, 16);
+	a->r.replica_state.replica_id = 2;
+	begin(f, &a->r, 17, KAFKA_NONE);
+}
+
+static void test_replicas_come_first(void **state)
+{
+	(void)state;
+	struct ask a;
+	struct session_fetch f;
+	int32_t client[3], replica[3];
+	for (int i = 0; i < 3; i++, now++) {
+		begin(&f, ask(&a, 0, 0, "t", 1, three, 0), 12, KAFKA_NONE);
+		client[i] = f.id;
+		answer(&f, 1, 0);
+	}
+	for (int i = 0; i < 3; i++, now++) { /* the one that was not used for longest makes room, though that is not long ago */
+		begin_replica(&f, &a, 0, 0, 3);
+		replica[i] = f.id;
+		assert_true(f.id > 0 && f.due_only);
+		assert_int_equal(answer(&f, 1, 0), 3);
+		begin(&f, ask(&a, client[i], 1, "t", 0, NULL, 0), 12, KAFKA_FETCH_SESSION_ID_NOT_FOUND);
+	}
+	begin_replica(&f, &a, 0, 0, 3); /* another replica's does not */
+	assert_int_equal(f.id, 0);
+	answer(&f, 1, 0);
+	now += 100000;
+	begin(&f, ask(&a, 0, 0, "t", 1, three, 0), 12, KAFKA_NONE); /* and a client's never */
+	assert_int_equal(f.id, 0);
+	answer(&f, 1, 0);
+	begin(&f, ask(&a, replica[0], 1, "t", 0, NULL, 0), 13, KAFKA_FETCH_SESSION_ID_NOT_FOUND); /* nor is a replica's for a client */
+	for (int i = 0; i < 3; i++) {
+		begin_replica(&f, &a, replica[i], 1, 0);
+		answer(&f, 1, 0);
+	}
+}
+
+static void test_replicas_are_due(void **state)
+{
+	(void)state;
+	struct ask a;
+	struct session_fetch f;
+	begin_replica(&f, &a, 0, 0, 3);
+	int32_t id = f.id;
+	assert_int_equal(f.count, 3);
+	assert_int_equal(f.wanted[2].error, KAFKA_UNKNOWN_TOPIC_ID);
+	f.wanted[1].stays_due = true;
+	answer(&f, 1, 0);
+	begin_replica(&f, &a, id, 1, 0);
+	assert_int_equal(f.count, 1);
+	assert_int_equal(f.wanted[0].partition, 1);
+	answer(&f, 1, 0);
+	begin_replica(&f, &a, id, 2, 0);
+	assert_int_equal(f.count, 0);
+	assert_int_equal(session_more(all, &f), 0);
+	assert_int_equal(f.count, 0);
+	answer(&f, 1, 0);
+	begin_replica(&f, &a, id, 3, 2); /* what is named is due */
+	assert_int_equal(f.count, 2);
+	assert_int_equal(answer(&f, 1, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +338,8 @@ int main(void)
 		T(test_errors),
 		T(test_slots),
 		T(test_names_and_ids),
+		T(test_replicas_come_first),
+		T(test_replicas_are_due),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

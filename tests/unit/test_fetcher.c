@@ -9,6 +9,7 @@
 #include "cluster/api/server.h"
 #include "cluster/net/settings.h"
 #include "cluster/replica/fetcher.h"
+#include "store/counters.h"
 
 /* Fetchers against real servers: three brokers in one process, each with a listener on loopback; the test is their controller. */
 
@@ -599,7 +600,70 @@ static void test_no_sessions(void **state)
 	many_partitions(1);
 }
 
+static void note_counter(void *arg, const struct counter *c)
+{
+	if (!strcmp(c->name, "spoolfs_fetches_total"))
+		*(uint64_t *)arg = c->value;
+}
+
+static uint64_t lookups(void)
+{
+	uint64_t n = 0;
+	counters_walk(note_counter, &n);
+	return n;
+}
+
+/* A follower of many partitions where nothing happens: rounds go on in one of them, and the others are not looked at. */
+static void test_idle_partitions_are_not_looked_at(void **state)
+{
+	enum { ROUNDS = 50 };
+	(void)state;
+	start(1);
+	start(2);
+	make_many(1, MANY);
+	make_many(2, MANY);
+	lead(1, 1, "12");
+	lead_many(1, 2, 1);
+	say_many(1, 1);
+	wait_many(2, 1);
+	say_at(1, "first\n");
+	wait_in_step(2, 1);
+	uint64_t before = lookups();
+	for (int i = 0; i < ROUNDS; i++) {
+		say_at(1, "again\n");
+		wait_in_step(2, 1);
+	}
+	assert_true(lookups() - before < ROUNDS * 20);
+	struct partition *p = topic_partition(many[1], 3);
+	for (int i = 1; i < 10; i++) /* who has all there was stays in sync, however long ago it was that its fetches spoke of the partition */
+		partition_check_isr(p, now_ms() + i * 100000);
+	assert_string_equal(asked_of(1), "");
+	partition_unref(p);
+	topic_unref(many[1]);
+	topic_unref(many[2]);
+}
+
 /* ---- waiting, and giving up ---- */
+
+/* Fetches are held back for longer than this test takes: followers hear at once how far all are. */
+static void test_what_is_committed_is_seen_at_once(void **state)
+{
+	(void)state;
+	set_all("replica.socket.timeout.ms=3600000");
+	set_all("replica.lag.time.max.ms=3600000");
+	set_all("replica.fetch.wait.max.ms=3600000");
+	for (int i = 1; i <= 3; i++)
+		start(i);
+	lead(1, 1, "123");
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(try_say_at(1, "one more\n", i % 2 ? ACKS_ALL : ACKS_LEADER), 0);
+		wait_in_step(2, 1);
+		wait_in_step(3, 1);
+	}
+	assert_string_equal(seen_at(3), seen_at(1));
+	assert_int_equal(partition_delete_before(node[1].p, 15, &err), 0);
+	wait_until(log_start_of(2) == 15 && log_start_of(3) == 15);
+}
 
 /* Fetches are held back for longer than this test takes: what is new does not wait for them, nor does the end. */
 static void test_nothing_waits_for_a_parked_fetch(void **state)
@@ -774,6 +838,8 @@ int main(void)
 		TEST(test_many_partitions),
 		TEST(test_many_partitions_and_threads),
 		TEST(test_no_sessions),
+		TEST(test_idle_partitions_are_not_looked_at),
+		TEST(test_what_is_committed_is_seen_at_once),
 		TEST(test_nothing_waits_for_a_parked_fetch),
 		TEST(test_ends_though_the_leader_is_silent),
 		TEST(test_gives_up_until_another_role),

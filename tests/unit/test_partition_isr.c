@@ -21,6 +21,7 @@ static const struct isr_rule usual = {.min_insync = 1, .lag_ms = 100};
 
 static struct isr x;
 static struct isr_change change;
+static bool trimmed;
 
 static void lead(int isr_count, int64_t end)
 {
@@ -39,7 +40,7 @@ static int release(void **state)
 static void fetched(int32_t id, int64_t end, int64_t leader_end, int64_t now_ms)
 {
 	struct isr_fetch f = {.id = id, .broker_epoch = -1, .end = end, .leader_end = leader_end, .now_ms = now_ms};
-	assert_int_equal(isr_fetched(&x, &f), 0);
+	assert_int_equal(isr_fetched(&x, &f, &trimmed), 0);
 }
 
 static int64_t high(int64_t before, int64_t end, int64_t now_ms)
@@ -133,6 +134,40 @@ static void test_slow_ones_leave(void **state)
 	assert_false(isr_shrink(&x, &usual, 30, 100000, &change)); /* there is nothing that they do not have */
 }
 
+static void test_fetches_that_do_not_name_the_partition(void **state)
+{
+	(void)state;
+	struct isr_pulse *pulse = isr_pulse_new();
+	struct isr_fetch f = {.broker_epoch = -1, .end = 10, .leader_end = 10, .now_ms = 1000, .pulse = pulse};
+	lead(3, 10);
+	for (f.id = 2; f.id <= 3; f.id++)
+		assert_int_equal(isr_fetched(&x, &f, &trimmed), 0);
+	pulse->at_ms = 5000; /* the session of both goes on */
+	assert_int_equal(high(10, 12, 5050), 10); /* something is appended: up to then they had all there was */
+	pulse->at_ms = 5090; /* from here on it says nothing of who has not that */
+	assert_false(isr_shrink(&x, &usual, 12, 5100, &change));
+	assert_int_equal(pulse->refs, 1);
+	f = (struct isr_fetch){.id = 2, .broker_epoch = -1, .end = 12, .leader_end = 12, .now_ms = 5095, .pulse = pulse};
+	assert_int_equal(isr_fetched(&x, &f, &trimmed), 0);
+	assert_true(isr_shrink(&x, &usual, 12, 5101, &change));
+	assert_int_equal(change.count, 2);
+	isr_withdraw(&x);
+
+	pulse->at_ms = 9000;
+	isr_rest(&x, pulse); /* it goes on without the partition */
+	pulse->at_ms = 9900;
+	assert_int_equal(pulse->refs, 1);
+	isr_commit(&x, (int32_t[]){1, 2}, 2);
+	assert_false(isr_shrink(&x, &usual, 13, 9100, &change));
+	assert_true(isr_shrink(&x, &usual, 13, 9101, &change));
+
+	assert_int_equal(isr_fetched(&x, &f, &trimmed), 0); /* who has a session's pulse, and is none of the replicas any more, lets go of it */
+	assert_int_equal(pulse->refs, 2);
+	assert_int_equal(isr_set(&x, 1, (int32_t[]){1, 3}, 2, (int32_t[]){1}, 1), 0);
+	assert_int_equal(pulse->refs, 1);
+	isr_pulse_unref(pulse);
+}
+
 static void test_waits_for_who_is_about_to_join(void **state)
 {
 	(void)state;
@@ -154,23 +189,23 @@ static void test_who_may_fetch(void **state)
 	(void)state;
 	lead(3, 0);
 	struct isr_fetch f = {.id = 4, .broker_epoch = 7, .end = 3, .leader_end = 10, .now_ms = 1001};
-	assert_int_equal(isr_fetched(&x, &f), ERR_NOT_FOUND);
+	assert_int_equal(isr_fetched(&x, &f, &trimmed), ERR_NOT_FOUND);
 	f.id = 1;
-	assert_int_equal(isr_fetched(&x, &f), ERR_NOT_FOUND); /* the leader itself */
+	assert_int_equal(isr_fetched(&x, &f, &trimmed), ERR_NOT_FOUND); /* the leader itself */
 	f.id = 2;
-	assert_int_equal(isr_fetched(&x, &f), 0);
+	assert_int_equal(isr_fetched(&x, &f, &trimmed), 0);
 	f.broker_epoch = 9;
 	f.end = 2;
-	assert_int_equal(isr_fetched(&x, &f), 0); /* started anew, and has lost something */
+	assert_int_equal(isr_fetched(&x, &f, &trimmed), 0); /* started anew, and has lost something */
 	assert_int_equal(x.member[1].end, 2);
 	f.broker_epoch = 8;
 	f.end = 10;
-	assert_int_equal(isr_fetched(&x, &f), ERR_FENCED_EPOCH); /* what was sent before that */
+	assert_int_equal(isr_fetched(&x, &f, &trimmed), ERR_FENCED_EPOCH); /* what was sent before that */
 	assert_int_equal(x.member[1].end, 2);
 	fetched(3, 10, 10, 1002);
 	isr_commit(&x, (int32_t[]){1, 3}, 2);
 	f.broker_epoch = 9;
-	assert_int_equal(isr_fetched(&x, &f), 0);
+	assert_int_equal(isr_fetched(&x, &f, &trimmed), 0);
 	assert_true(isr_grow(&x, 2, 0, &change));
 	assert_int_equal(change.member[1].broker_epoch, 9);
 	assert_int_equal(change.member[0].broker_epoch, -1);
@@ -383,7 +418,7 @@ static void fetch(struct world *w, int i)
 	if (f->end > l->end)
 		return; /* out of range */
 	struct isr_fetch at = {.id = i, .broker_epoch = -1, .end = f->end, .leader_end = l->end, .now_ms = w->now_ms};
-	assert_int_equal(isr_fetched(&l->isr, &at), 0);
+	assert_int_equal(isr_fetched(&l->isr, &at, &trimmed), 0);
 	if (isr_grow(&l->isr, i, l->high, &c))
 		ask(w, f->leader, &c);
 	advance(w, l);
@@ -557,6 +592,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_change_counts_until_it_is_answered, release),
 		cmocka_unit_test_teardown(test_joins_behind_the_start_of_the_epoch, release),
 		cmocka_unit_test_teardown(test_slow_ones_leave, release),
+		cmocka_unit_test_teardown(test_fetches_that_do_not_name_the_partition, release),
 		cmocka_unit_test_teardown(test_waits_for_who_is_about_to_join, release),
 		cmocka_unit_test_teardown(test_who_may_fetch, release),
 		cmocka_unit_test_teardown(test_replicas_change, release),

@@ -1,0 +1,130 @@
+"""What stands between a leader and its followers, with real agents: how far they are, who is told of what, where clients are sent."""
+
+import json
+import signal
+import uuid
+
+import confluent_kafka
+import pytest
+
+from lib.ask import Ask
+from lib.mounting import wait_until
+
+NONE, OFFSET_OUT_OF_RANGE, NOT_LEADER, REQUEST_TIMED_OUT, FENCED_EPOCH = 0, 1, 6, 7, 74
+
+
+@pytest.fixture
+def chroot(shared_zookeeper):
+    return f"{shared_zookeeper.connect}/{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def look(talks, chroot):
+    """Nodes, as another client of ZooKeeper sees them."""
+    talk = talks(chroot)
+
+    def get(path):
+        answer = talk("get", path=path)
+        return json.loads(answer["data"]) if answer["code"] == "ok" else None
+    get.talk = talk
+    return get
+
+
+@pytest.fixture
+def member(agents, chroot):
+    """member(1) -> an Agent that is broker 1 of the cluster."""
+    def make(number, *options, **how):
+        return agents(f"broker.id={number}", f"zookeeper.connect={chroot}", "zookeeper.session.timeout.ms=6000", "controlled.shutdown.retry.backoff.ms=100", *options, **how)
+    return make
+
+
+@pytest.fixture
+def cluster(member, look):
+    """cluster(3, "a=b") -> {1: Agent, 2: ..., 3: ...}, all of them known to each other; extra={2: ["c=d"]} are broker 2's alone."""
+    def make(count, *options, extra=None):
+        agents = {number: member(number, *options, *(extra or {}).get(number, ())) for number in range(1, count + 1)}
+        for agent in agents.values():
+            with Ask(agent.bootstrap) as ask:
+                wait_until(lambda: len(ask("Metadata", topics=[])["brokers"]) == count, what="all brokers")
+        return agents
+    return make
+
+
+def state(look, topic, partition=0):
+    return look(f"/brokers/topics/{topic}/partitions/{partition}/state")
+
+
+def make_topic(agents, look, name, *replicas, **configs):
+    """make_topic(agents, look, "t", [1, 2], [2, 1]): all of them in sync."""
+    new = {"name": name, "num_partitions": -1, "replication_factor": -1, "configs": [{"name": key, "value": value} for key, value in configs.items()],
+           "assignments": [{"partition_index": n, "broker_ids": list(ids)} for n, ids in enumerate(replicas)]}
+
+    def made():
+        with Ask(agents[look("/controller")["brokerid"]].bootstrap) as ask:
+            return ask("CreateTopics", topics=[new], timeout_ms=60000)["topics"][0]["error_code"] == NONE
+    wait_until(made, 60, "the topic")
+    for n, ids in enumerate(replicas):
+        wait_until(lambda: sorted((state(look, name, n) or {"isr": []})["isr"]) == sorted(ids), 60, "all in sync")
+
+
+def produce(agents, topic, count, acks="all", text="message"):
+    """The offsets, once they are acknowledged."""
+    delivered = []
+    servers = ",".join(agent.bootstrap for agent in agents.values())
+    producer = confluent_kafka.Producer({"bootstrap.servers": servers, "acks": acks, "message.timeout.ms": 60000})
+    for n in range(count):
+        producer.produce(topic, f"{text} {n}", partition=0, on_delivery=lambda error, message: delivered.append((error, message.offset())))
+    assert producer.flush(60) == 0 and all(error is None for error, _ in delivered), delivered
+    return [offset for _, offset in delivered]
+
+
+def topic_id(ask, topic):
+    return ask("Metadata", topics=[{"name": topic}], allow_auto_topic_creation=False)["topics"][0]["topic_id"]
+
+
+def fetch(ask, topic, offset, partition=0, version=None, **more):
+    """What a consumer is told of one partition."""
+    request = {"max_wait_ms": more.pop("max_wait_ms", 0), "min_bytes": 1, "max_bytes": 1 << 20, "isolation_level": 0, "session_id": 0, "session_epoch": -1, "forgotten_topics_data": [],
+               "rack_id": more.pop("rack_id", ""),
+               "topics": [{"topic_id": topic_id(ask, topic), "partitions": [{"partition": partition, "fetch_offset": offset, "partition_max_bytes": 1 << 20,
+                                                                            "current_leader_epoch": more.pop("current_leader_epoch", -1)}]}]}
+    return ask("Fetch", version=version, **request, **more)
+
+
+def test_what_is_committed_is_seen_on_followers_at_once(cluster, look):
+    """Fetches are held back for longer than this test may take: a follower is told how far all are without that."""
+    agents = cluster(3, "replica.fetch.wait.max.ms=25000")
+    make_topic(agents, look, "t", [1, 2, 3])
+    for n in range(5):
+        produce(agents, "t", 1)
+        for number in (2, 3):
+            with Ask(agents[number].bootstrap) as ask:
+                wait_until(lambda: fetch(ask, "t", n + 1)["responses"][0]["partitions"][0]["high_watermark"] == n + 1, 15, "the high watermark")
+
+
+# ---- where logs start ----
+
+
+def delete_records(ask, topic, offset, timeout_ms=20000):
+    answer = ask("DeleteRecords", topics=[{"name": topic, "partitions": [{"partition_index": 0, "offset": offset}]}], timeout_ms=timeout_ms)["topics"][0]["partitions"][0]
+    return answer["error_code"], answer["low_watermark"]
+
+
+def test_deleted_records_are_gone_everywhere_when_it_is_answered(cluster, look):
+    """... or it is told that they are not: of a replica that is alive, and does not say so in time."""
+    agents = cluster(3, "replica.fetch.wait.max.ms=25000")
+    make_topic(agents, look, "t", [1, 2, 3])
+    produce(agents, "t", 10)
+    with Ask(agents[1].bootstrap) as ask, Ask(agents[2].bootstrap) as two, Ask(agents[3].bootstrap) as three:
+        assert delete_records(ask, "t", 5) == (NONE, 5)
+        for other in (two, three):
+            assert fetch(other, "t", 10)["responses"][0]["partitions"][0]["log_start_offset"] == 5
+        assert delete_records(two, "t", 6) == (NOT_LEADER, -1)
+        assert delete_records(ask, "t", 11) == (OFFSET_OUT_OF_RANGE, -1)
+        agents[2].daemon.signal(signal.SIGSTOP)
+        try:
+            assert delete_records(ask, "t", 8, timeout_ms=300) == (REQUEST_TIMED_OUT, 5)
+        finally:
+            agents[2].daemon.signal(signal.SIGCONT)
+        assert delete_records(ask, "t", 8) == (NONE, 8)
+        assert delete_records(ask, "t", -1) == (NONE, 10)
