@@ -243,8 +243,6 @@ bool partition_advance(struct partition *p, int64_t appended_ms, struct err *e);
 void partition_kick(struct partition *p);
 /* In open_log of a broker by itself: it leads, alone. locks: log_lock. */
 void partition_lead_alone(struct partition *p, int32_t leader_epoch);
-/* Whether what this broker acknowledges by itself may be. */
-bool partition_has_lease(const struct partition *p);
 void partition_role_init(struct partition *p);
 void partition_role_release(struct partition *p);
 /* Publishes what its log makes visible. appended_ms: 0 where nothing was appended. locks: log_lock. */

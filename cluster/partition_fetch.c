@@ -227,6 +227,20 @@ int partition_list_offset(struct partition *p, int64_t timestamp_ms, enum isolat
 	return rc;
 }
 
+int partition_replica_end(struct partition *p, struct log_offset *found, struct err *e)
+{
+	int rc = acquire(p, true, e);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&p->log_lock);
+	*found = (struct log_offset){p->log->leo, -1, epochs_last(&p->log->epochs)};
+	pthread_mutex_unlock(&p->log_lock);
+	if (partition_is_gone(p))
+		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+	partition_release(p);
+	return rc;
+}
+
 /* p is acquired. */
 static int find_place(struct partition *p, struct partition_place *x, struct err *e)
 {

@@ -67,6 +67,8 @@ enum {
 /* found->offset -1 with 0: there is no such record, or it is not below the end that the isolation allows. Other negative times: ERR_UNSUPPORTED, as Kafka has it.
  * ERR_NOT_YET: the high watermark has not come to where this leader's epoch began, so where the end is cannot be told: it may have been told further ahead before. */
 int partition_list_offset(struct partition *p, int64_t timestamp_ms, enum isolation isolation, int32_t current_epoch, bool wait, struct log_offset *found, struct err *e);
+/* Where the log of this replica ends, and its last epoch (-1: it has no record), whatever its role: what a controller asks of those that are back without all they had. Blocks. */
+int partition_replica_end(struct partition *p, struct log_offset *found, struct err *e);
 
 /* ViewLookup, of any replica: where a record stands in the partition's file, and that file's ends. */
 struct partition_place {

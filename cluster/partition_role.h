@@ -85,6 +85,8 @@ void partition_altered(struct partition *p, const struct isr_change *c, enum isr
 
 /* From time to time: who has not kept up is to leave the ISR. */
 void partition_check_isr(struct partition *p, int64_t now_ms);
+/* Whether what this broker acknowledges by itself may be. Of a broker by itself: always. */
+bool partition_has_lease(const struct partition *p);
 /* The lease holds again: what waited for that goes on, in all partitions. May open logs. */
 void broker_lease_back(struct broker *b);
 

@@ -3,6 +3,8 @@
 #include "cluster/api/call.h"
 #include "cluster/partition_fetch.h"
 
+enum { ANY_REPLICA = -2 }; /* Kafka's "debug consumer": of whoever is asked, be it the leader or not */
+
 static bool list_partition(struct call *c, struct wire_string topic, const struct list_offsets_request_partition *asked, struct list_offsets_response_partition *a)
 {
 	const struct list_offsets_request *r = c->request;
@@ -14,9 +16,14 @@ static bool list_partition(struct call *c, struct wire_string topic, const struc
 		return true;
 	/* times that are no times came one by one: whoever speaks an older version does not know them */
 	int least = c->version >= 9 ? OFFSET_LATEST_TIERED : c->version >= 8 ? OFFSET_EARLIEST_LOCAL : c->version >= 7 ? OFFSET_MAX_TIMESTAMP : OFFSET_EARLIEST;
-	int rc = asked->timestamp < least ? ERR_UNSUPPORTED
-					  : partition_list_offset(p, asked->timestamp, r->replica_id >= 0 ? ISOLATION_NONE : r->isolation_level == 1 ? ISOLATION_COMMITTED : ISOLATION_UNCOMMITTED,
-								  asked->current_leader_epoch, true, &found, &e);
+	enum isolation isolation = r->replica_id >= 0 ? ISOLATION_NONE : r->isolation_level == 1 ? ISOLATION_COMMITTED : ISOLATION_UNCOMMITTED;
+	int rc;
+	if (asked->timestamp < least)
+		rc = ERR_UNSUPPORTED;
+	else if (r->replica_id == ANY_REPLICA && asked->timestamp == OFFSET_LATEST)
+		rc = partition_replica_end(p, &found, &e);
+	else
+		rc = partition_list_offset(p, asked->timestamp, isolation, asked->current_leader_epoch, true, &found, &e);
 	partition_unref(p);
 	a->error_code = (int16_t)(rc == ERR_NOT_YET && c->version < 5 ? KAFKA_LEADER_NOT_AVAILABLE : kafka_error_of(rc));
 	if (rc == 0) {

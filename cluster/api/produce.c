@@ -6,13 +6,16 @@
  *
  * acks=all waits for other replicas no longer than the request's timeout: what they do not have by then is answered with REQUEST_TIMED_OUT, and stays in the log. The timer is armed only where
  * there are other replicas, and cancelled before anything is let go: so while it fires all partitions, and the items, are there.
+ *
+ * If the broker has no lease by then, another leads, as a rule, and this one is cut off from whoever could tell it so. The connection is closed in that case: to a client that is the same, but it looks for the leader elsewhere.
+ * With the answer it would go on asking this broker who leads.
  */
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "cluster/api/call.h"
-#include "cluster/partition.h"
+#include "cluster/partition_role.h"
 #include "cluster/producer_ids.h"
 #include "store/clock.h"
 #include "store/diag.h"
@@ -40,6 +43,7 @@ struct produce {
 	mono_t come;
 	_Atomic int32_t left;                     /* items that are not done, and 1 while they are being begun, or found to take too long */
 	_Atomic bool begun, cancelled;            /* every item has been begun; nobody waits for the answer any more */
+	_Atomic bool cut_off;                     /* other replicas did not have it in time, and there is no lease */
 	bool timed;
 	struct timer timer;                       /* armed while acks=all waits, for the disk or for other replicas */
 };
@@ -120,6 +124,8 @@ static void one_done(struct produce *p)
 	p->call->sent = sent;
 	if (r->acks == 0)
 		end_without_answer(p);
+	else if (p->cut_off)
+		call_close(p->call, NULL);
 	else
 		call_answer(p->call, &p->response);
 }
@@ -136,6 +142,8 @@ static void appended(struct append *a)
 		answer->base_offset = a->base_offset;
 		answer->log_append_time_ms = a->log_append_time_ms;
 	}
+	if (a->code == ERR_TIMED_OUT && !partition_has_lease(i->partition))
+		i->produce->cut_off = true;
 	one_done(i->produce);
 }
 

@@ -8,6 +8,7 @@ import uuid
 import confluent_kafka
 import pytest
 
+from lib import batches
 from lib.ask import Ask
 from lib.mounting import wait_until
 
@@ -338,3 +339,25 @@ def test_every_broker_tells_of_all_brokers_and_topics(member, look, make_topic):
     assert look.talk("create", path="/admin/delete_topics/t")["code"] == "ok"
     wait_until(lambda: all(metadata(agent, "t")["topics"][0]["error_code"] == 3 for agent in agents_[:2]), what="nobody knows it any more")
     assert topic_id
+
+
+def test_no_two_brokers_give_the_same_producer_id(member, look, make_topic):
+    """The one's records would be taken for what the other has written already."""
+    agents = [member(number) for number in (1, 2, 3)]
+
+    def new_id(agent):
+        with Ask(agent.bootstrap) as ask:
+            return wait_until(lambda: (answer := ask("InitProducerId", transactional_id=None, transaction_timeout_ms=1000, producer_id=-1, producer_epoch=-1))["error_code"] == 0 and (answer["producer_id"], ), what="a producer id")[0]
+    given = [new_id(agent) for _ in range(3) for agent in agents]
+    assert len(set(given)) == 9, given
+    assert len({n // 1000 for n in given}) == 3, "one block each, though they see each other's ids"
+    assert look("/latest_producer_id_block")["block_end"] == "2999"
+    make_topic("t", [1, 2, 3])
+    producers = [confluent_kafka.Producer({"bootstrap.servers": agent.bootstrap, "enable.idempotence": True}) for agent in agents]
+    for n, producer in enumerate(producers):
+        producer.produce("t", f"of {n}", partition=0)
+        assert producer.flush(60) == 0
+    assert [value for _, _, value in batches.records(agents[0].data / "t-0")] == [b"of 0", b"of 1", b"of 2"]
+    agents[1].restart()
+    given.append(new_id(agents[1]))
+    assert len(set(given)) == 10, given

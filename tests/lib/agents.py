@@ -2,6 +2,7 @@
 
     agent = agents("num.partitions=2")          # serves clients at agent.bootstrap, in the foreground
     agent.stop(); agent.start()
+    agents(host=hosts["a"], faults=True)        # on a host of lib/hosts.py; with the fault hook in it (lib/faults.py)
     topic = agent.topic("describe", "t")        # what `spoolfs topic --json` printed
 """
 
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from lib import kafka
+from lib.faults import Faults
+from lib.hosts import Host
 from lib.mounting import LOUD, START_S, STOP_S, Daemon, wait_until
 
 
@@ -26,28 +29,34 @@ def topic(program, bootstrap, *words, status=0):
 
 
 class Agent:
-    def __init__(self, program: Path, place: Path, *options: str, data: Path | None = None):
-        self.program = program
+    def __init__(self, program: Path, place: Path, *options: str, data: Path | None = None, host: Host | None = None, faults=False):
+        self.program = program.with_name("spoolfs-faults") if faults else program
         self.data = data or place / "data"
+        self.host = host
+        self.faults = Faults(place / "faults") if faults else None
         self.port = kafka.free_ports(1)[0]
-        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.address = host.address if host else "127.0.0.1"
+        self.bootstrap = f"{self.address}:{self.port}"
         self.options = list(options)
         self.messages_file = place / "messages"
         self.reports = place / "sanitizer"
         self.daemon: Daemon | None = None
+        self.starts = 0
         self._before = 0
         self._expected: list[str] = []
 
     def environment(self):
-        return os.environ | {name: f"{os.environ.get(name, '')}:log_path={self.reports}".lstrip(":") for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")}
+        return os.environ | (self.faults.environment if self.faults else {}) | {name: f"{os.environ.get(name, '')}:log_path={self.reports}".lstrip(":") for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")}
 
     def command(self, *more: str) -> list[str]:
         options = [word for option in self.options for word in ("-o", option)]
         return [str(self.program), "agent", "-d", str(self.data), *options, "--listen", self.bootstrap, *more]
 
     def start(self) -> "Agent":
+        self.starts += 1
         with open(self.messages_file, "ab") as messages:
-            process = subprocess.Popen(["setpriv", "--pdeathsig", "SIGTERM", *self.command("-f")], stdin=subprocess.DEVNULL, stdout=messages, stderr=messages,
+            ahead = self.host.prefix() if self.host else ["setpriv", "--pdeathsig", "SIGTERM"]
+            process = subprocess.Popen([*ahead, *self.command("-f")], stdin=subprocess.DEVNULL, stdout=messages, stderr=messages,
                                        env=self.environment(), start_new_session=True)
         self.daemon = Daemon(process.pid, process)
         wait_until(lambda: f"{self.data} is served" in self.said() or not self.daemon.running, START_S, "the agent is ready")

@@ -90,12 +90,13 @@ def records(directory: Path):
         before, found = _segments(directory), []
         with contextlib.suppress(FileNotFoundError):
             for name, _ in before:
-                found += _records_of((directory / name).read_bytes())
+                found += records_of((directory / name).read_bytes())
             if not any(name.endswith(".swap") for name, _ in before) and _segments(directory) == before:
                 return found
 
 
-def _records_of(data: bytes):
+def records_of(data: bytes):
+    """The same, of whole batches."""
     found, at = [], 0
     while at < len(data):
         base, length = struct.unpack_from(">qi", data, at)

@@ -8,6 +8,7 @@
  *   8   u64  the generation whose rules are in force, with these two counts since then:
  *   16  u64  seen: calls that some rule is about
  *   24  u64  fired: calls that a rule acted on
+ *   32  i64  what is added to the wall clock, in milliseconds, from the next disk call on
  *   64  ...  rules, one a line, up to a NUL. Integers are the machine's.
  *
  * A rule:  CALLS WHAT [path=GLOB] [after=N] [count=N] [every=N]
@@ -36,13 +37,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "store/clock.h"
 #include "store/io.h"
 
 enum { CONTROL_BYTES = 64 << 10, TEXT_AT = 64, RULES = 64 };
 
 struct control {
 	_Atomic uint64_t generation, in_force, seen, fired;
-	char unused[TEXT_AT - 4 * sizeof(uint64_t)];
+	_Atomic int64_t wall_shift_ms;
+	char unused[TEXT_AT - 5 * sizeof(uint64_t)];
 	char text[CONTROL_BYTES - TEXT_AT];
 };
 
@@ -188,6 +191,7 @@ static ssize_t hook(void *arg, enum io_call call, const char *name, int fd, size
 	bool seen = false;
 	struct rule act = {.what = PASS};
 	(void)arg;
+	clock_shift_wall(atomic_load_explicit(&control->wall_shift_ms, memory_order_relaxed));
 	uint64_t generation = atomic_load_explicit(&control->generation, memory_order_acquire);
 	if (!generation)
 		return 0;
@@ -240,5 +244,6 @@ static __attribute__((constructor)) void install(void)
 	close(fd);
 	snprintf(path, sizeof path, "%s.notes", file);
 	notes = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	clock_shift_wall(atomic_load(&control->wall_shift_ms));
 	io_set_hook(hook, NULL);
 }

@@ -1,11 +1,11 @@
-"""Switches faults of a running spoolfs-faults on and off; fault_hook.c has the rules, and reads the shared file."""
+"""Switches faults of a running spoolfs-faults on and off, and shifts its clock; fault_hook.c has the rules, and reads the shared file."""
 
 import mmap
 import struct
 from pathlib import Path
 
 CONTROL_BYTES = 64 << 10
-TEXT_AT = 64
+CLOCK_AT, TEXT_AT = 32, 64
 
 
 class Faults:
@@ -34,6 +34,10 @@ class Faults:
 
     def clear(self) -> None:
         self.set("* pass count=0")
+
+    def shift_clock(self, ms: int) -> None:
+        """The wall clock alone: what waits for a time that passes does not notice, as with ntpd."""
+        struct.pack_into("=q", self._map, CLOCK_AT, ms)
 
     def _count(self, at: int) -> int:
         in_force, = struct.unpack_from("=Q", self._map, 8)

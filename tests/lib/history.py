@@ -5,6 +5,8 @@
     h.read("t/0", "host-b", "tail", 0, b"...") # bytes that a handle got, at a position; in the order in which it got them
     h.ended("t/0", "host-a", start, b"...")    # in the end, once all is healed: a replica's file from its log start on
     h.offsets("t/0", "host-a", [(0, b"..."), ...])   # the same as a client reads it there: offset and value
+    h.fetched("t/0", "host-b", "consumer", 7, b"...")   # a record that a client was given, in the order in which it was given them
+    h.high_watermark("t/0", "host-b, its 2nd start", 8) # what that process has told, in the order in which it did
     assert not h.faults()
 
 The lines are those of lib/lines.py: they tell whose they are, and whether they are whole. Writers write their numbers in order, one after the other; a number is written again
@@ -17,6 +19,8 @@ only after REFUSED. What must hold of each partition:
  5. What was read, by whatever handle at whatever host, is what is there in the end, byte for byte: nothing was seen that was lost later, and nothing in two places.
  6. What one handle read follows on without a gap: no line missing, doubled or moved.
  7. A line that was acknowledged before a read of the end began is in what that read saw, at the host where it was acknowledged (`saw_end`).
+ 8. What a client fetched at an offset is what is there in the end, and its offsets go on without a gap.
+ 9. A high watermark that a process has told it does not take back.
 """
 
 from dataclasses import dataclass, field
@@ -46,6 +50,8 @@ class Partition:
     finals: list = field(default_factory=list)
     offsets: dict = field(default_factory=dict)  # host -> {offset: value}
     ends: list = field(default_factory=list)     # (host, the position that was the end, lines acknowledged by then)
+    fetched: list = field(default_factory=list)  # (host, client, offset, value)
+    told: list = field(default_factory=list)     # (process, high watermark)
 
 
 class History:
@@ -76,6 +82,12 @@ class History:
     def offsets(self, partition, host, values):
         self._of(partition).offsets[host] = dict(values)
 
+    def fetched(self, partition, host, client, offset, value):
+        self._of(partition).fetched.append((host, client, offset, value))
+
+    def high_watermark(self, partition, process, offset):
+        self._of(partition).told.append((process, offset))
+
     def faults(self) -> list[str]:
         found = []
         for name, p in sorted(self.partitions.items()):
@@ -100,6 +112,8 @@ def _faults(p: Partition) -> list[str]:
         *_few(_reads(p, longest)),
         *_few(_handles(p)),
         *_few(_ends(p, longest)),
+        *_few(_fetches(p)),
+        *_few(_high_watermarks(p)),
     ]
 
 
@@ -194,3 +208,25 @@ def _ends(p, longest):
         for who in acknowledged:
             if where.get(who, 0) > end:
                 yield f"{host}: the end was at {end}, though {who}, which ends at {where[who]}, was acknowledged there before"
+
+
+def _fetches(p):
+    there, following = {}, {}
+    for values in p.offsets.values():
+        there |= values
+    start = min(there, default=0)
+    for host, client, offset, value in p.fetched:
+        if offset >= start and there.get(offset) != value:
+            yield f"{host}, {client}: it fetched {value[:60]!r} at offset {offset}, where {there.get(offset, b'nothing')[:60]!r} is"
+        expected = following.get((host, client), offset)
+        if offset != expected:
+            yield f"{host}, {client}: it was given offset {offset} where {expected} was to come"
+        following[host, client] = offset + 1
+
+
+def _high_watermarks(p):
+    highest = {}
+    for process, offset in p.told:
+        if offset < highest.get(process, offset):
+            yield f"{process}: its high watermark went back from {highest[process]} to {offset}"
+        highest[process] = max(highest.get(process, offset), offset)

@@ -2,6 +2,7 @@
 
     with ZooKeeper(directory) as zk:                one server
     with ZooKeeper(directory, servers=3) as zk:     an ensemble, on 127.0.0.1, .2 and .3
+    with ZooKeeper(directory, host=hosts["d"]) as zk:   one on a host of lib/hosts.py
         zk.connect                                  host:port,...
         zk.server[0].kill(); zk.server[0].start()
         zk.server[0].ask("dump")                    a four-letter word: here sessions and ephemeral nodes
@@ -19,18 +20,20 @@ from pathlib import Path
 import pytest
 
 from lib import kafka
+from lib.hosts import Host
 
 JAR = "/usr/share/java/zookeeper.jar"       # names in its manifest what else it needs
 START_S = 40
 
 
 class Server:
-    def __init__(self, directory: Path, number: int, address: str, port: int, settings: dict):
+    def __init__(self, directory: Path, number: int, address: str, port: int, settings: dict, host: Host | None = None):
         self.directory = directory
         self.number = number
         self.address = address
         self.port = port
         self.settings = settings
+        self.prefix = host.prefix() if host else ["setpriv", "--pdeathsig", "KILL"]
         self.output = directory / "server.out"
         self.process: subprocess.Popen | None = None
 
@@ -50,7 +53,7 @@ class Server:
         (self.directory / "zoo.cfg").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         with open(self.output, "ab") as output:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Dzookeeper.forceSync=no",
+                [*self.prefix, "java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Dzookeeper.forceSync=no",
                  "-Dzookeeper.extendedTypesEnabled=true", "-cp", f"{self.directory}:{JAR}", "org.apache.zookeeper.server.quorum.QuorumPeerMain", self.directory / "zoo.cfg"],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
 
@@ -86,14 +89,14 @@ class Server:
 
 
 class ZooKeeper:
-    def __init__(self, directory, servers: int = 1, **settings):
+    def __init__(self, directory, servers: int = 1, host: Host | None = None, **settings):
         """settings: lines of zoo.cfg, with _ for the dots in their names."""
         settings = {name.replace("_", "."): value for name, value in settings.items()}
-        addresses = [f"127.0.0.{n}" for n in range(1, servers + 1)]
+        addresses = [host.address] if host else [f"127.0.0.{n}" for n in range(1, servers + 1)]
         ports = kafka.free_ports(3 * servers)
         if servers > 1:
             settings |= {f"server.{n + 1}": f"{addresses[n]}:{ports[3 * n + 1]}:{ports[3 * n + 2]}" for n in range(servers)}
-        self.server = [Server(Path(directory) / f"zookeeper{n + 1}", n + 1, addresses[n], ports[3 * n], settings) for n in range(servers)]
+        self.server = [Server(Path(directory) / f"zookeeper{n + 1}", n + 1, addresses[n], ports[3 * n], settings, host) for n in range(servers)]
 
     @property
     def connect(self) -> str:

@@ -49,6 +49,8 @@ class Run:
                     at += n
         acknowledged = [(writer, number) for writer, number, outcome in self.written if outcome == ACKED]
         self.ends = [["a", len(b"".join(self.lines)), acknowledged]]
+        self.fetches = [["b", "consumer", i, line[:-1]] for i, line in enumerate(self.lines)]
+        self.high_watermarks = [[process, i] for i in range(len(self.lines)) for process in ("b, 1st start", "b, 2nd start")]
 
     def told(self):
         h = History()
@@ -62,13 +64,17 @@ class Run:
                 h.offsets("t/0", host, self.offsets[host].items())
         for end in self.ends:
             h.saw_end("t/0", *end)
+        for fetch in self.fetches:
+            h.fetched("t/0", *fetch)
+        for told in self.high_watermarks:
+            h.high_watermark("t/0", *told)
         return h
 
     def rewrite(self, change):
         """All replicas hold something else, and all agree in it: nobody has read anything."""
         held = list(self.lines)
         change(held)
-        self.reads, self.ends, self.offsets = [], [], {host: {} for host in HOSTS}
+        self.reads, self.ends, self.fetches, self.offsets = [], [], [], {host: {} for host in HOSTS}
         for host in HOSTS:
             self.finals[host] = b"".join(held)
             self.offsets[host] = {i: line[:-1] for i, line in enumerate(held)}
@@ -178,9 +184,29 @@ def end_before_what_was_acknowledged(run):
     run.ends.append(["a", len(b"".join(run.lines)) - 1, [run.log[-1]]])
 
 
+def fetched_what_was_lost(run):
+    run.fetches.append(["b", "consumer", len(run.lines), lines.make_line("x", 50)[:-1]])
+
+
+def fetched_something_else(run):
+    run.fetches[-1][3] = b"#"
+
+
+def fetched_with_a_gap(run):
+    del run.fetches[run.rng.randrange(1, len(run.fetches) - 1)]
+
+
+def fetched_twice(run):
+    run.fetches.append(run.fetches[-1])
+
+
+def a_high_watermark_went_back(run):
+    run.high_watermarks.append(["b, 1st start", len(run.lines) - 2])
+
 
 BAD = [lost, doubled, never_written, refused_is_there, out_of_order, torn, torn_end, mixed, a_replica_lacks_the_end, a_replica_differs, a_replica_is_moved, offsets_are_moved,
-       an_offset_is_another_value, file_and_records_differ, read_what_was_lost, read_something_else, read_with_a_gap, read_twice, end_before_what_was_acknowledged]
+       an_offset_is_another_value, file_and_records_differ, read_what_was_lost, read_something_else, read_with_a_gap, read_twice, end_before_what_was_acknowledged,
+       fetched_what_was_lost, fetched_something_else, fetched_with_a_gap, fetched_twice, a_high_watermark_went_back]
 
 
 @pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
@@ -203,7 +229,7 @@ def test_an_acknowledged_line_is_missed_behind_what_retention_had():
     cut = len(run.lines[0])
     mine = [i for i, who in enumerate(run.log) if who[0] == "x" and i]
     held = [line for i, line in enumerate(run.lines) if i != mine[-1]]
-    run.reads, run.ends, run.offsets = [], [], {}
+    run.reads, run.ends, run.fetches, run.offsets = [], [], [], {}
     for host in HOSTS:
         run.starts[host], run.finals[host] = cut, b"".join(held[1:])
     assert any("acknowledged and is not there" in fault for fault in run.told().faults())

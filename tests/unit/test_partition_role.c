@@ -235,6 +235,9 @@ static void test_roles_refuse(void **state)
 	assert_int_equal(partition_delete_before(node[2].p, 0, &err), ERR_NOT_LEADER);
 	struct log_offset found;
 	assert_int_equal(partition_list_offset(node[2].p, OFFSET_LATEST, ISOLATION_UNCOMMITTED, -1, true, &found, &err), ERR_NOT_LEADER);
+	assert_int_equal(partition_replica_end(node[2].p, &found, &err), 0); /* a controller asks that of any replica */
+	assert_int_equal(found.offset, node[2].p->log->leo);
+	assert_int_equal(found.leader_epoch, epochs_last(&node[2].p->log->epochs));
 	/* epochs */
 	assert_int_equal(ask_leader(2, 1, 3, 0, 100, &c), ERR_FENCED_EPOCH);
 	assert_int_equal(ask_leader(2, 1, 5, 0, 100, &c), ERR_UNKNOWN_EPOCH);
