@@ -22,6 +22,9 @@
 /* How long one controller is waited for before it is looked up again, and how long one that is none, or cannot be reached. */
 enum { ATTEMPT_MS = 5000, AGAIN_MS = 50, ADDRESS_BYTES = 320 };
 
+/* What is wanted beyond that is wanted again by whoever asks again. */
+enum { WANTED_MOST = 1000 };
+
 struct wanted { /* by create_soon */
 	struct wanted *next;
 	struct topic_plan plan; /* with what follows */
@@ -415,9 +418,12 @@ static void on_create_soon(void *arg, const struct topic_plan *plan)
 	struct join_topics *t = arg;
 	pthread_mutex_lock(&t->lock);
 	struct wanted **at = &t->wanted;
-	while (*at && strcmp((*at)->name, plan->name))
+	int n = 0;
+	while (*at && strcmp((*at)->name, plan->name)) {
 		at = &(*at)->next;
-	bool known = *at || (t->making && !strcmp(t->making->name, plan->name)) || !t->running;
+		n++;
+	}
+	bool known = *at || n >= WANTED_MOST || (t->making && !strcmp(t->making->name, plan->name)) || !t->running;
 	if (!known && (*at = wanted_new(plan)))
 		pthread_cond_signal(&t->changed);
 	pthread_mutex_unlock(&t->lock);

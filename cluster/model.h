@@ -126,6 +126,7 @@ struct topic {
 	bool adopted;                   /* Kafka made it: nothing is deleted until retention is configured here */
 	bool lost;                      /* its properties were lost: nothing is deleted but by a retention that is set for the topic itself */
 	_Atomic bool deleted;
+	_Atomic bool stray;             /* of a cluster that knows of no such topic: it is only looked after, and nobody finds it */
 	_Atomic bool compact;           /* cleanup.policy has compact: its logs are to have no positions */
 	_Atomic bool compacted;         /* or had once */
 	int64_t created_ms;
@@ -324,8 +325,9 @@ int topic_list_partition(struct topic *t, int32_t index, struct err *e);
 /* Makes the directory of partition `index`, and those of the list that are before it, in none of our directories. */
 int topic_make_partition(struct topic *t, int32_t index, struct err *e);
 /* Takes partition `index` out of the topic: its directory is renamed (durably by topics_sync_dirs), another that is in none of ours takes its place. */
-int topic_remove_partition(struct topic *t, int32_t index, struct err *e);
 enum rename_to { RENAME_DELETED, RENAME_STRAY }; /* to be removed by the agent; to be left alone by all */
+int topic_remove_partition(struct topic *t, int32_t index, enum rename_to to, struct err *e);
+void topic_set_stray(struct topic *t, bool stray);
 void topics_retire(struct broker *b, struct topic *t, enum rename_to to);    /* t->deleted is set: it goes from the table, with its directories */
 void topics_told(struct broker *b, struct topic *t);                         /* after that, with no lock: others hear of it, and the table's reference goes */
 int topics_sync_dirs(struct broker *b, struct err *e);

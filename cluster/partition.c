@@ -273,6 +273,8 @@ static int offline_error(struct partition *p, struct err *e)
 		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	if (p->why_offline)
 		return err_set(e, ERR_OFFLINE, "%s", p->why_offline);
+	if (!p->dir && p->topic->broker->roles) /* it has its replicas elsewhere, or it was deleted here a moment ago */
+		return err_set(e, ERR_NOT_LEADER, "%s-%" PRId32 ": this broker has no replica of it", p->topic->name, p->index);
 	if (!p->dir)
 		return err_set(e, ERR_OFFLINE, "partition %s-%" PRId32 " is in none of the log directories", p->topic->name, p->index);
 	if (p->dir->offline)

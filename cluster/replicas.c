@@ -75,6 +75,7 @@ int replicas_make(struct broker *b, const char *name, const uint8_t id[16], int3
 	if (rc == 0) {
 		if (fresh)
 			topics_put(b, t);
+		topic_set_stray(t, false);
 		topic_ref(t);
 		*out = t->partition[index];
 	} else if (fresh) {
@@ -134,7 +135,7 @@ int replicas_delete(struct broker *b, const char *name, const int32_t *index, si
 	int64_t delay_ms = t ? topic_limits(t).file_delete_delay_ms : 0;
 	for (size_t i = 0; t && i < n && rc == 0; i++)
 		if (index[i] >= 0 && index[i] < t->partition_count && t->partition[index[i]]->dir)
-			rc = topic_remove_partition(t, index[i], e);
+			rc = topic_remove_partition(t, index[i], RENAME_DELETED, e);
 	if (t && rc == 0)
 		rc = forget_starts(b, e);
 	bool gone = t && rc == 0 && !is_anywhere(t);
@@ -145,6 +146,23 @@ int replicas_delete(struct broker *b, const char *name, const int32_t *index, si
 		agent_delete_later(b->agent, delay_ms);
 	if (gone)
 		topics_told(b, t);
+	replicas_wake(b);
+	return rc;
+}
+
+int replicas_set_aside(struct broker *b, const char *name, const uint8_t id[16], int32_t index, struct err *e)
+{
+	struct topic *t;
+	int rc = 0;
+	pthread_mutex_lock(&b->create_lock);
+	HASH_FIND_STR(b->topics, name, t);
+	if (t && !memcmp(t->id_bytes, id, sizeof t->id_bytes) && index >= 0 && index < t->partition_count && t->partition[index]->dir && t->partition[index]->role == ROLE_NONE) {
+		diag_warning("%s-%" PRId32 " is no replica of the cluster any more: what is here of it is left as a stray (%s-%" PRId32 ".<digits>-stray); remove it", name, index, name, index);
+		rc = topic_remove_partition(t, index, RENAME_STRAY, e);
+		if (rc == 0)
+			rc = forget_starts(b, e);
+	}
+	pthread_mutex_unlock(&b->create_lock);
 	return rc;
 }
 
@@ -200,6 +218,8 @@ int replicas_tell(struct broker *b, const char *name, const uint8_t id[16], cons
 		be_born(b, t);
 	for (size_t i = 0; t && i < n && rc == 0; i++)
 		rc = tell_one(t, &v[i], e);
+	if (t && there)
+		topic_set_stray(t, false);
 	bool gone = t && !is_anywhere(t);
 	if (fresh && t && !gone)
 		topics_put(b, t);
@@ -216,21 +236,29 @@ int replicas_tell(struct broker *b, const char *name, const uint8_t id[16], cons
 	return rc;
 }
 
+struct forget { struct broker *broker; bool (*keep)(void *arg, const uint8_t id[16]); void *arg; };
+
+static bool forget_topic(void *arg, struct topic *t)
+{
+	const struct forget *x = arg;
+	struct err e = ERR_INIT;
+	int32_t count = topic_partition_count(t);
+	if (x->keep(x->arg, t->id_bytes))
+		return true;
+	struct replicas_told *v = calloc((size_t)count + 1, sizeof *v);
+	for (int32_t k = 0; v && k < count; k++)
+		v[k] = (struct replicas_told){.index = k, .deleted = true};
+	if (v && replicas_tell(x->broker, t->name, t->id_bytes, v, (size_t)count, &e) < 0)
+		diag_error("%s", e.text);
+	topic_set_stray(t, true); /* what is here of it, if anything */
+	replicas_wake(x->broker);
+	free(v);
+	return true;
+}
+
 void replicas_forget(struct broker *b, bool (*keep)(void *arg, const uint8_t id[16]), void *arg)
 {
-	size_t n;
-	struct topic **all = topics_take(b, &n);
-	for (size_t i = 0; i < n; i++) {
-		struct err e = ERR_INIT;
-		int32_t count = topic_partition_count(all[i]);
-		struct replicas_told *v = keep(arg, all[i]->id_bytes) ? NULL : calloc((size_t)count + 1, sizeof *v);
-		for (int32_t k = 0; v && k < count; k++)
-			v[k] = (struct replicas_told){.index = k, .deleted = true};
-		if (v && replicas_tell(b, all[i]->name, all[i]->id_bytes, v, (size_t)count, &e) < 0)
-			diag_error("%s", e.text);
-		free(v);
-	}
-	topics_drop(all, n);
+	topics_list(b, forget_topic, &(struct forget){b, keep, arg});
 }
 
 bool replicas_have_heard(struct broker *b, const uint8_t id[16], int32_t partitions)

@@ -19,12 +19,15 @@ int replicas_sync(struct broker *b, struct err *e);
 /* Deletes what is here of these partitions; the topic stays in the table while the controller says that there is one. Nothing of it is here: 0. */
 int replicas_delete(struct broker *b, const char *name, const int32_t *index, size_t n, struct err *e);
 
+/* What is here of a partition that leads and follows nothing becomes a stray: its topic is there, but has its replicas elsewhere. */
+int replicas_set_aside(struct broker *b, const char *name, const uint8_t id[16], int32_t index, struct err *e);
+
 /* ---- what there is in the cluster ---- */
 
 struct replicas_told { int32_t index; bool deleted; const struct partition_metadata *metadata; }; /* deleted: its topic is being deleted, and it is there no longer */
 /* What the controller says of a topic's partitions: it is in the table from then on, also where nothing of it is here. ERR_NAME, ERR_INVALID, ERR_NO_MEMORY. */
 int replicas_tell(struct broker *b, const char *name, const uint8_t id[16], const struct replicas_told *v, size_t n, struct err *e);
-/* Of all topics but those that `keep` wants there is nothing any more, as far as the controller knows. */
+/* Of all topics but those that `keep` wants there is nothing any more, as far as the controller knows: what is here of them are strays. */
 void replicas_forget(struct broker *b, bool (*keep)(void *arg, const uint8_t id[16]), void *arg);
 
 /* Whether the controller has told of that many partitions of the topic with this id. What leads here has been given its role before that. */

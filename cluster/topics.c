@@ -140,19 +140,12 @@ struct topic *topics_find_n(struct broker *b, const char *name, size_t n)
 	struct topic *t;
 	pthread_rwlock_rdlock(&b->topics_lock);
 	HASH_FIND(hh, b->topics, name, n, t);
+	if (t && t->stray)
+		t = NULL;
 	if (t)
 		topic_ref(t);
 	pthread_rwlock_unlock(&b->topics_lock);
 	return t;
-}
-
-/* Kafka's metrics cannot tell '.' from '_', so it refuses names that differ by nothing else. */
-static bool same_but_for_dots(const char *a, const char *b)
-{
-	for (; *a && *b; a++, b++)
-		if (*a != *b && !((*a == '.' || *a == '_') && (*b == '.' || *b == '_')))
-			return false;
-	return *a == *b;
 }
 
 struct topic *topics_find_alike(struct broker *b, const char *name)
@@ -162,7 +155,7 @@ struct topic *topics_find_alike(struct broker *b, const char *name)
 		return NULL;
 	pthread_rwlock_rdlock(&b->topics_lock);
 	HASH_ITER(hh, b->topics, t, next)
-		if (!found && strcmp(t->name, name) != 0 && same_but_for_dots(t->name, name))
+		if (!found && !t->stray && topic_names_collide(t->name, name))
 			found = t;
 	if (found)
 		topic_ref(found);
@@ -175,6 +168,8 @@ struct topic *topics_find_id(struct broker *b, const uint8_t id[16])
 	struct topic *t;
 	pthread_rwlock_rdlock(&b->topics_lock);
 	HASH_FIND(by_id, b->topics_by_id, id, 16, t);
+	if (t && t->stray)
+		t = NULL;
 	if (t)
 		topic_ref(t);
 	pthread_rwlock_unlock(&b->topics_lock);
@@ -220,12 +215,14 @@ static int by_name(const void *a, const void *b)
 	return strcmp((*(struct topic *const *)a)->name, (*(struct topic *const *)b)->name);
 }
 
-struct topic **topics_take(struct broker *b, size_t *count)
+static struct topic **take(struct broker *b, bool strays, size_t *count)
 {
 	size_t n = 0;
 	pthread_rwlock_rdlock(&b->topics_lock);
 	struct topic **list = malloc((HASH_COUNT(b->topics) + 1) * sizeof *list);
 	for (struct topic *t = list ? b->topics : NULL; t; t = t->hh.next) {
+		if (t->stray && !strays)
+			continue;
 		topic_ref(t);
 		list[n++] = t;
 	}
@@ -234,6 +231,11 @@ struct topic **topics_take(struct broker *b, size_t *count)
 		qsort(list, n, sizeof *list, by_name);
 	*count = n;
 	return list;
+}
+
+struct topic **topics_take(struct broker *b, size_t *count)
+{
+	return take(b, false, count);
 }
 
 void topics_drop(struct topic **list, size_t count)
@@ -246,7 +248,7 @@ void topics_drop(struct topic **list, size_t count)
 void topics_list(struct broker *b, bool (*fn)(void *arg, struct topic *t), void *arg)
 {
 	size_t n;
-	struct topic **list = topics_take(b, &n);
+	struct topic **list = take(b, true, &n);
 	for (size_t i = 0; i < n && fn(arg, list[i]); i++)
 		;
 	topics_drop(list, n);
@@ -255,7 +257,9 @@ void topics_list(struct broker *b, bool (*fn)(void *arg, struct topic *t), void 
 size_t topics_count(struct broker *b)
 {
 	pthread_rwlock_rdlock(&b->topics_lock);
-	size_t n = HASH_COUNT(b->topics);
+	size_t n = 0;
+	for (const struct topic *t = b->topics; t; t = t->hh.next)
+		n += !t->stray;
 	pthread_rwlock_unlock(&b->topics_lock);
 	return n;
 }
@@ -695,7 +699,15 @@ void topics_told(struct broker *b, struct topic *t)
 	topic_unref(t); /* the table's */
 }
 
-int topic_remove_partition(struct topic *t, int32_t index, struct err *e)
+void topic_set_stray(struct topic *t, bool stray)
+{
+	if (t->stray == stray)
+		return;
+	t->stray = stray;
+	atomic_fetch_add(&t->broker->generation, 1);
+}
+
+int topic_remove_partition(struct topic *t, int32_t index, enum rename_to to, struct err *e)
 {
 	struct partition *p = t->partition[index], *fresh = partition_new(t, index, NULL);
 	if (!fresh)
@@ -705,7 +717,7 @@ int topic_remove_partition(struct topic *t, int32_t index, struct err *e)
 	pthread_mutex_lock(&p->log_lock);
 	p->gone = true;
 	pthread_mutex_unlock(&p->log_lock);
-	int rc = rename_away(p, RENAME_DELETED, e);
+	int rc = rename_away(p, to, e);
 	fresh->before = p;
 	pthread_mutex_lock(&p->isr_lock);
 	fresh->told = p->told;

@@ -38,7 +38,7 @@ const uint8_t *topic_id_bytes(const struct topic *t);     /* 16 */
 /* A referenced partition, or NULL past the last. */
 struct partition *topic_partition(struct topic *t, int32_t index);
 
-/* A referenced topic, or NULL. */
+/* A referenced topic, or NULL. What follows knows of no strays, which are here and of which the cluster knows nothing, but for topics_list. */
 struct topic *topics_find(struct broker *b, const char *name);
 struct topic *topics_find_n(struct broker *b, const char *name, size_t n);
 /* One of another name that differs from this only by '.' against '_'. */

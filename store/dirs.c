@@ -223,6 +223,17 @@ int topic_name_check(const char *name, struct err *e)
 	return 0;
 }
 
+bool topic_names_collide(const char *a, const char *b)
+{
+	bool differ = false;
+	for (; *a && *b; a++, b++) {
+		if (*a != *b && !((*a == '.' || *a == '_') && (*b == '.' || *b == '_')))
+			return false;
+		differ |= *a != *b;
+	}
+	return *a == *b && differ;
+}
+
 bool name_ends(const char *name, const char *end)
 {
 	size_t n = strlen(name), k = strlen(end);

@@ -72,6 +72,8 @@ void dir_entry_parse(const char *name, struct dir_entry *d);
 
 /* Whether Kafka would take the name for a topic; else a sentence that says why not (ERR_NAME; ERR_TOO_LARGE over 249 bytes). */
 int topic_name_check(const char *name, struct err *e);
+/* They are not the same, but differ only by '.' against '_': Kafka's metrics cannot tell them apart, so it refuses the second. */
+bool topic_names_collide(const char *a, const char *b);
 
 /* A random version 4 uuid as Kafka writes it: 22 characters of base64url. */
 void uuid_text_new(char text[TOPIC_ID_CHARS + 1]);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cluster/api/call.h"
+#include "cluster/group/coordinator.h"
 #include "cluster/join.h"
 #include "store/diag.h"
 #include "store/dirs.h"
@@ -108,6 +109,16 @@ static int64_t may_make(struct call *c, bool make)
 	return !make ? 0 : partitions < PARTITIONS_A_REQUEST ? PARTITIONS_A_REQUEST / partitions : 1;
 }
 
+/* In a cluster: the controller is asked for it, and nobody waits. */
+static void want_topic(struct call *c, const char *name)
+{
+	struct err unused = ERR_INIT;
+	if (!strcmp(name, OFFSETS_TOPIC))
+		coordinator_need_topic(call_coordinator(c), &unused);
+	else if (!topic_name_is_internal(name))
+		topics_make_soon(call_broker(c), &(struct topic_plan){.name = name});
+}
+
 /* The topic that was asked for; made, where that is wanted, which may block: as long as *left, which counts those it made, is not 0. Kafka's code. */
 static int16_t find_or_make(struct call *c, const struct metadata_request_topic *asked, int64_t *left, struct topic **t)
 {
@@ -122,6 +133,11 @@ static int16_t find_or_make(struct call *c, const struct metadata_request_topic 
 		return KAFKA_INVALID_TOPIC_EXCEPTION;
 	if (!*left || !r->allow_auto_topic_creation || call_stopping(c))
 		return KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
+	if (call_join(c)) {
+		--*left;
+		want_topic(c, name);
+		return KAFKA_UNKNOWN_TOPIC_OR_PARTITION; /* who asks again finds it */
+	}
 	int rc = topics_create(call_broker(c), name, 0, NULL, t, &e);
 	if (rc == ERR_EXISTS && (*t = topics_find(call_broker(c), name)))
 		return KAFKA_NONE;
@@ -220,10 +236,11 @@ static bool something_is_missing(struct call *c)
 void handle_metadata(struct call *c)
 {
 	const struct metadata_request *r = c->request;
-	if (r->allow_auto_topic_creation && conf_bool(call_conf(c), "auto.create.topics.enable") && something_is_missing(c))
+	bool make = r->allow_auto_topic_creation && conf_bool(call_conf(c), "auto.create.topics.enable");
+	if (make && !call_join(c) && something_is_missing(c))
 		call_to_pool(c, make_and_answer, true);
 	else
-		answer_metadata(c, false);
+		answer_metadata(c, make && call_join(c));
 }
 
 /* ---- DescribeCluster (KIP-700) ---- */

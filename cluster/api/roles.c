@@ -314,7 +314,26 @@ static int copy_ids(int32_t *to, const int32_t *v, int32_t n)
 	return n > 0 ? n : 0;
 }
 
-static bool note_topic(struct call *c, const struct update_metadata_request_topic *t)
+/* What was moved away from here while this broker was. false: its replicas are elsewhere. */
+static bool is_replica(const struct call *c, const struct update_metadata_request_partition *p)
+{
+	for (int32_t i = 0; i < p->replicas.n; i++)
+		if (p->replicas.v[i] == broker_id(call_broker(c)))
+			return true;
+	return false;
+}
+
+static void set_strays_aside(struct call *c, const char *name, const struct update_metadata_request_topic *t)
+{
+	struct err e = ERR_INIT;
+	for (int32_t i = 0; i < t->partition_states.n; i++) {
+		const struct update_metadata_request_partition *p = &t->partition_states.v[i];
+		if (p->leader != DELETED && !is_replica(c, p) && replicas_set_aside(call_broker(c), name, t->topic_id.b, p->partition_index, &e) < 0)
+			diag_error("%s", e.text);
+	}
+}
+
+static bool note_topic(struct call *c, const struct update_metadata_request_topic *t, bool full)
 {
 	int32_t n = t->partition_states.n;
 	const char *name = call_text(c, t->topic_name);
@@ -338,6 +357,8 @@ static bool note_topic(struct call *c, const struct update_metadata_request_topi
 		diag_error("%s", e.text);
 	else if (offsets)
 		count_offsets_topic(c);
+	if (rc == 0 && full)
+		set_strays_aside(c, name, t);
 	return rc != ERR_NO_MEMORY;
 }
 
@@ -396,7 +417,7 @@ void handle_update_metadata(struct call *c)
 	if (!a.error_code) {
 		good = note_brokers(c, q, &e) && (q->type != FULL || forget_others(c, q));
 		for (int32_t t = 0; good && t < q->topic_states.n; t++)
-			good = note_topic(c, &q->topic_states.v[t]);
+			good = note_topic(c, &q->topic_states.v[t], q->type == FULL);
 		join_end(call_join(c));
 	}
 	join_arrived(call_join(c), topics.v, topics.n);

@@ -175,7 +175,7 @@ static bool check_topic(struct call *c, struct create *t)
 	topic_unref(there);
 	if (there)
 		return refuse(t, KAFKA_TOPIC_ALREADY_EXISTS, call_say(c, "Topic '%s' already exists.", t->name));
-	there = topics_find_alike(call_broker(c), t->name);
+	there = call_join(c) ? NULL : topics_find_alike(call_broker(c), t->name);
 	if (there)
 		refuse(t, KAFKA_INVALID_TOPIC_EXCEPTION, call_say(c, "Topic '%s' collides with existing topic: %s", t->name, topic_name(there)));
 	topic_unref(there);

@@ -151,7 +151,7 @@ struct change {
 struct brain {
 	struct brain_options o;
 	struct err err;         /* code: it has failed */
-	char said[320];         /* why the last request about a topic was refused */
+	char said[600];         /* why the last request about a topic was refused */
 	struct broker *broker;  /* by id, rising */
 	int32_t brokers, brokers_cap;
 	struct topic *topic;

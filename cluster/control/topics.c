@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cluster/control/state.h"
+#include "store/dirs.h"
 
 /* ---- assignments ---- */
 
@@ -138,6 +139,15 @@ static bool make_topic(struct brain *b, const struct brain_new_topic *n, int32_t
 	return copy_config(b, t, n->config, n->configs);
 }
 
+static const char *colliding(const struct brain *b, const char *name)
+{
+	for (int32_t i = 0; strpbrk(name, "._") && i < b->topics; i++) {
+		if (b->topic[i].name && b->topic[i].phase != TOPIC_GONE && topic_names_collide(b->topic[i].name, name))
+			return b->topic[i].name;
+	}
+	return NULL;
+}
+
 void brain_create_topic(struct brain *b, const struct brain_new_topic *n, void *ticket)
 {
 	struct refusal why = {KAFKA_NONE, NULL};
@@ -146,6 +156,8 @@ void brain_create_topic(struct brain *b, const struct brain_new_topic *n, void *
 	int32_t *replicas = NULL;
 	if (topic_by_name(b, n->name, strlen(n->name)) >= 0)
 		refuse_with(b, &why, KAFKA_TOPIC_ALREADY_EXISTS, "Topic '%s' already exists.", n->name);
+	else if (colliding(b, n->name))
+		refuse_with(b, &why, KAFKA_INVALID_TOPIC_EXCEPTION, "Topic '%s' collides with existing topic: %s", n->name, colliding(b, n->name));
 	else if (topic_by_id(b, n->id) >= 0)
 		refuse(&why, KAFKA_INVALID_REQUEST, "a topic with that id exists");
 	else if (partitions < 1)
