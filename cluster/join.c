@@ -435,6 +435,16 @@ int32_t join_controller(const struct join *j)
 	return c ? controller_id(c) : -1;
 }
 
+struct zk *join_zk(const struct join *j)
+{
+	return j->zk;
+}
+
+struct queue *join_queue(const struct join *j)
+{
+	return j->queue;
+}
+
 int64_t join_epoch(struct join *j)
 {
 	return epoch_now(j);

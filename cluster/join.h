@@ -84,6 +84,9 @@ int32_t join_controller(const struct join *j); /* -1: nobody, or nobody knows */
 
 /* "HOST:PORT" of a broker, as client_open takes it. false: it is not known just now. */
 bool join_address(struct join *j, int32_t broker_id, char *text, size_t n);
+/* Its session with ZooKeeper, and the queue of that, for what else is kept there: from join_start on; closed by join_leave, there until join_free. */
+struct zk *join_zk(const struct join *j);
+struct queue *join_queue(const struct join *j);
 int64_t join_epoch(struct join *j); /* of this broker's registration; -1: it has none just now */
 
 #endif

@@ -278,7 +278,7 @@ static void unfollow(void *arg, struct partition *p)
 }
 
 /* The broker is one of its cluster from here on; its followers follow, and what it does not have is read elsewhere. */
-static int start_join(struct join *j, struct broker *b, const struct server *s, struct fetcher **f, struct remote **r, struct err *e)
+static int start_join(struct join *j, struct broker *b, struct server *s, struct fetcher **f, struct remote **r, struct err *e)
 {
 	struct net_address at;
 	int rc = remote_new(r, b, &(struct remote_calls){.address = address_of, .arg = j}, e);
@@ -290,7 +290,8 @@ static int start_join(struct join *j, struct broker *b, const struct server *s, 
 		return rc;
 	join_set_followers(j, &(struct join_followers){.follow = follow, .unfollow = unfollow, .arg = *f});
 	server_advertised(s, &at);
-	return join_start(j, b, &at, e);
+	rc = join_start(j, b, &at, e);
+	return rc == 0 ? server_joined(s, e) : rc;
 }
 
 /* ---- an agent's end ---- */

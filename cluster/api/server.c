@@ -554,6 +554,11 @@ int server_run(struct server *s, struct err *e)
 	return net_run(s->net, e);
 }
 
+int server_joined(struct server *s, struct err *e)
+{
+	return coordinator_mirror(s->coordinator, join_zk(s->join), join_queue(s->join), e);
+}
+
 bool server_address(const struct server *s, unsigned i, struct net_address *out)
 {
 	if (i >= s->settings.listeners)

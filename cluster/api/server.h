@@ -25,6 +25,9 @@ int server_open(struct server **out, struct broker *b, struct join *j, struct er
 /* Serves from now on. */
 int server_run(struct server *s, struct err *e);
 
+/* The broker is one of its cluster by now (join_start): what of it is kept in ZooKeeper is from here on. ERR_NO_MEMORY. */
+int server_joined(struct server *s, struct err *e);
+
 /* Where listener `i` is bound, the port as given by the system if 0 was asked for. false: there is no such listener. */
 bool server_address(const struct server *s, unsigned i, struct net_address *out);
 

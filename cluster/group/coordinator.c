@@ -311,6 +311,7 @@ int coordinator_new(struct coordinator **out, const struct coordinator_options *
 	c->initial_delay_ms = (int32_t)conf_int(conf, "group.initial.rebalance.delay.ms");
 	c->max_size = (int32_t)conf_int(conf, "group.max.size");
 	c->metadata_max = (int32_t)conf_int(conf, "offset.metadata.max.bytes");
+	c->commit_timeout_ms = (int32_t)conf_int(conf, "offsets.commit.timeout.ms");
 	c->retention_ms = conf_int(conf, "offsets.retention.minutes") * 60000;
 	c->check_interval_ms = conf_int(conf, "offsets.retention.check.interval.ms");
 	c->default_partitions = (int32_t)conf_int(conf, "offsets.topic.num.partitions");
@@ -334,6 +335,18 @@ void coordinator_start(struct coordinator *c)
 		diag_error(OFFSETS_TOPIC ": %s", why.text);
 	load_all(c);
 	arm_expiry(c);
+}
+
+int coordinator_mirror(struct coordinator *c, struct zk *z, struct queue *q, struct err *e)
+{
+	struct mirror *m = NULL;
+	if (!conf_bool(broker_conf(c->broker), "zookeeper.consumers.mirror"))
+		return 0;
+	int rc = mirror_new(&m, c, z, q, e);
+	c->mirror = m;
+	if (m)
+		mirror_start(m);
+	return rc;
 }
 
 /* Until nothing is under way; in a cluster what waits for replicas is given up. */
@@ -364,6 +377,7 @@ void coordinator_stop(struct coordinator *c)
 	pthread_mutex_lock(&c->topic_lock);
 	unload_all(c);
 	pthread_mutex_unlock(&c->topic_lock);
+	mirror_stop(c->mirror);
 	for (int i = 0; i < 2; i++) { /* its job may have armed the timer once more */
 		timer_cancel(c->timers, &c->expire_timer);
 		wait_until_quiet(c);
@@ -382,6 +396,7 @@ void coordinator_free(struct coordinator *c)
 		older = t->older;
 		free(t);
 	}
+	mirror_free(c->mirror);
 	pthread_mutex_destroy(&c->topic_lock);
 	pthread_mutex_destroy(&c->lock);
 	pthread_cond_destroy(&c->quiet);

@@ -29,7 +29,9 @@
 
 struct broker;
 struct coordinator;
+struct queue;
 struct timer_heap;
+struct zk;
 
 extern const struct conf_property group_properties[];
 
@@ -53,7 +55,10 @@ int coordinator_new(struct coordinator **out, const struct coordinator_options *
 /* Begins to answer; without a cluster, to load every partition of __consumer_offsets there is, in the background. */
 void coordinator_start(struct coordinator *c);
 
-/* Answers all that is parked with NOT_COORDINATOR, refuses what comes (COORDINATOR_NOT_AVAILABLE), waits for what is being written. Before broker_close. */
+/* In a cluster: groups are written to ZooKeeper from now on, unless zookeeper.consumers.mirror says no (mirror.h). z, q (its queue): borrowed until coordinator_stop has returned. ERR_NO_MEMORY. */
+int coordinator_mirror(struct coordinator *c, struct zk *z, struct queue *q, struct err *e);
+
+/* Answers all that is parked with NOT_COORDINATOR, refuses what comes (COORDINATOR_NOT_AVAILABLE), waits for what is being written. Before broker_close; with a mirror after zk_close. */
 void coordinator_stop(struct coordinator *c);
 void coordinator_free(struct coordinator *c); /* stopped, and every call has returned; NULL is fine */
 

@@ -445,6 +445,7 @@ int group_add_member(struct group *g, struct member *m)
 		return ERR_NO_MEMORY;
 	}
 	m->in_group = true;
+	mirror_changed(g, true);
 	g->member_count++;
 	g->joining += m->join != NULL;
 	if (!g->leader)
@@ -457,6 +458,7 @@ void group_remove_member(struct group *g, struct member *m)
 	assert(!m->join && !m->sync);
 	uncount_protocols(g, m->protocols, m->protocol_count);
 	table_remove(g, m);
+	mirror_changed(g, true);
 	g->member_count--;
 	g->pending_syncs -= m->pending_sync;
 	m->pending_sync = false;
@@ -477,6 +479,7 @@ int group_swap_member(struct group *g, struct member *old, struct member *new)
 		return ERR_NO_MEMORY;
 	}
 	new->in_group = true;
+	mirror_changed(g, true);
 	new->protocols = old->protocols;
 	new->protocol_count = old->protocol_count;
 	blob_unref(new->assignment);
@@ -645,6 +648,10 @@ void group_remove_offset(struct group *g, struct gstr topic, int32_t partition, 
 		return;
 	if (o && !o->removed)
 		g->offset_count--;
+	if (o && o->mirrored)
+		mirror_offset_gone(g, t->name, partition);
+	if (o)
+		o->mirrored = 0;
 	if (keep_mark && t) {
 		if (o ? !o->removed : (o = make_entry(g, t, partition)) != NULL)
 			g->removed_count++;
@@ -731,8 +738,10 @@ void group_unref(struct group *g)
 	if (!g || atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) > 1)
 		return;
 	timer_cancel(g->coordinator->timers, &g->timer); /* waits for one that fires: it finds no references, and leaves */
+	g->live = false;
 	free_contents(g);
 	assert(!g->writes && !g->fetches && !g->supported);
+	mirrored_free(g->mirrored);
 	blob_unref(g->id);
 	blob_unref(g->protocol_type);
 	blob_unref(g->protocol);

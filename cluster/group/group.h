@@ -26,6 +26,7 @@
 #include <uthash.h>
 
 #include "cluster/group/coordinator.h"
+#include "cluster/group/mirror.h"
 #include "cluster/partition.h"
 #include "store/batch.h"
 #include "store/pool.h"
@@ -107,6 +108,7 @@ struct offset_entry {
 	int64_t log_offset;          /* of the record that says so: the newest counts, in whatever order appends are answered */
 	struct blob *metadata;
 	uint8_t topic_id[16];        /* zeros: not known */
+	int64_t mirrored;            /* one more than the offset that was written to ZooKeeper; 0: none was */
 	bool removed;                /* a tombstone, kept while older commits may still be answered */
 };
 struct offset_topic { UT_hash_handle hh; struct blob *name; struct offset_entry *entries; };
@@ -160,6 +162,13 @@ struct group {
 	uint64_t assignment_write;   /* the newest that carries an assignment */
 	struct parked_fetch *fetches; /* wait for writes */
 	struct reply *delete_reply;  /* DeleteGroups, while `deleting` */
+
+	bool live;                   /* it is answered for: what happens to it is mirrored, and not what a load does */
+	bool ended;                  /* it is no longer; else, if it is removed, another broker may coordinate it */
+	bool members_changed;        /* since they were mirrored */
+	struct mirrored *mirrored;   /* NULL: nothing is */
+	struct group *next_dirty;    /* mirror.lock, as is the next */
+	bool on_mirror_list;
 };
 
 /* thread: any; the caller need not hold the lock for a reference. */
@@ -263,7 +272,8 @@ struct write { /* one append, from the decision to its outcome */
 	/* What comes of it; error 0: the records are in the log from base_offset on. locks: group.lock. */
 	void (*apply)(struct turn *t, struct write *w, int16_t error, int64_t base_offset);
 	struct reply *reply;         /* NULL, or for apply to give */
-	struct group_commit_request *commit; /* borrowed until it is answered */
+	struct group_commit_request *commit; /* borrowed until it is answered; NULL: it is none, or was answered */
+	int64_t commit_due_ns;       /* when it is answered though it is not done; NEVER: then only */
 	struct change *changes;      /* owned, and their blobs */
 	size_t change_count;
 	int32_t generation;
@@ -309,6 +319,7 @@ struct coordinator {
 	void *arg;
 
 	int32_t min_session_ms, max_session_ms, initial_delay_ms, max_size, metadata_max;
+	int32_t commit_timeout_ms;
 	int64_t retention_ms, check_interval_ms;
 	int32_t default_partitions;
 	enum codec codec;            /* of what is written */
@@ -322,6 +333,7 @@ struct coordinator {
 	bool in_cluster;
 	_Atomic bool started, stopping;
 	_Atomic bool gone;           /* the topic was deleted: it is made anew when it is needed */
+	struct mirror *_Atomic mirror; /* NULL: none */
 	struct timer expire_timer;
 	struct pool_job expire_job;
 };
@@ -360,6 +372,7 @@ void group_timer_fired(struct timer *timer, void *arg);
 int16_t group_check_member(struct group *g, struct gstr member_id, struct gstr instance_id);
 void group_answer_fetches(struct turn *t, int16_t error); /* those that need not wait any longer; with an error all */
 void group_drop_unborn(struct turn *t);
+void group_end_commits(struct turn *t); /* that have waited for replicas long enough: their clients ask again, they are applied when they are done */
 void group_writes_done(struct turn *t); /* one has been applied: whoever waits for that */
 bool write_add_removal(struct write *w, struct records *records, struct group *g, struct gstr topic, int32_t partition);
 void group_expire(struct turn *t, void *arg);

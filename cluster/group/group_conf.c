@@ -11,6 +11,8 @@ const struct conf_property group_properties[] = {
 	 .help = "shortest session timeout that a member may ask for"},
 	{.name = "offset.metadata.max.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "4096", .min = 0, .max = INT32_MAX, .unit = "bytes",
 	 .help = "longest text that may be committed with an offset"},
+	{.name = "offsets.commit.timeout.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "5000", .min = 1, .max = INT32_MAX, .unit = "ms",
+	 .help = "in a cluster, how long a commit waits for other replicas; then the client is told to ask again"},
 	{.name = "offsets.retention.check.interval.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "600000", .min = 1, .max = INT64_MAX, .unit = "ms",
 	 .help = "how often it is looked for offsets that are too old"},
 	{.name = "offsets.retention.minutes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "10080", .min = 1, .max = INT32_MAX, .unit = "min",
@@ -23,5 +25,7 @@ const struct conf_property group_properties[] = {
 	 .help = "in a cluster, on how many brokers the partitions of __consumer_offsets are kept, when it is made: with fewer brokers alive it is not"},
 	{.name = "offsets.topic.segment.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "104857600", .min = 1 << 14, .max = INT32_MAX, .unit = "bytes",
 	 .help = "segment.bytes of __consumer_offsets when it is made"},
+	{.name = "zookeeper.consumers.mirror", .type = CONF_BOOL, .scope = CONF_BROKER, .preset = "true",
+	 .help = "in a cluster, whether groups, what their members are assigned, and what they have committed are written to /consumers in ZooKeeper, at most once a second, for who looks there"},
 	{NULL},
 };

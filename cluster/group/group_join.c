@@ -298,6 +298,9 @@ static int64_t nearest_deadline(struct group *g)
 		nearer(&nearest, p->due_ns);
 	for (struct member *m = g->members; m; m = m->hh.next)
 		nearer(&nearest, m->session_due_ns);
+	for (struct write *w = g->writes; w; w = w->next)
+		if (w->commit)
+			nearer(&nearest, w->commit_due_ns);
 	return nearest;
 }
 
@@ -322,6 +325,7 @@ static void run_deadlines(struct turn *t)
 	if (g->sync_due_ns && g->sync_due_ns <= t->now.ns)
 		sync_due(t);
 	end_sessions(t);
+	group_end_commits(t);
 	group_arm(t, nearest_deadline(g));
 }
 

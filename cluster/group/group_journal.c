@@ -151,6 +151,8 @@ static void settle(struct turn *t, struct write *w, int code, int64_t base_offse
 		group_forget_foreign(g);
 	w->apply(t, w, error, base_offset);
 	write_free(w);
+	if (!error)
+		mirror_changed(g, false);
 	group_writes_done(t);
 }
 

@@ -98,9 +98,23 @@ static void committed(struct turn *t, struct write *w, int16_t error, int64_t ba
 			error = KAFKA_COORDINATOR_NOT_AVAILABLE; /* it is in the log, and the client will commit again */
 		c->entry.metadata = NULL;
 	}
+	if (!w->commit)
+		return;
 	if (error)
 		set_commit_errors(w->commit, error);
 	reply_error(t, w->reply, error);
+}
+
+void group_end_commits(struct turn *t)
+{
+	for (struct write *w = t->g->writes; w; w = w->next) {
+		if (!w->commit || !w->commit_due_ns || w->commit_due_ns > t->now.ns)
+			continue;
+		set_commit_errors(w->commit, KAFKA_COORDINATOR_NOT_AVAILABLE);
+		reply_error(t, w->reply, KAFKA_COORDINATOR_NOT_AVAILABLE);
+		w->commit = NULL;
+		w->reply = NULL;
+	}
 }
 
 static void start_commit(struct turn *t, struct group_commit_request *q, struct reply *r)
@@ -119,6 +133,10 @@ static void start_commit(struct turn *t, struct group_commit_request *q, struct 
 	} else {
 		w->reply = r;
 		w->commit = q;
+		if (t->c->in_cluster) { /* by itself it waits for its own disk */
+			w->commit_due_ns = due_in(t, t->c->commit_timeout_ms);
+			group_arm(t, w->commit_due_ns);
+		}
 		write_start(t, w, &records);
 	}
 	records_release(&records);

@@ -192,7 +192,7 @@ static struct group *make_group(struct shard *s, struct gstr id)
 	struct group *g = group_new(s, id);
 	if (!g)
 		return NULL;
-	g->unborn = true;
+	g->unborn = g->live = true;
 	journal_ref(s->journal);
 	g->journal = s->journal;
 	if (!shard_table_add(&s->groups, g)) {

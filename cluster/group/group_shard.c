@@ -39,7 +39,8 @@ void shard_remove(struct group *g)
 		HASH_DELETE(hh, s->groups, g);
 	g->in_table = false;
 	pthread_mutex_unlock(&s->lock);
-	g->removed = true;
+	g->removed = g->ended = true;
+	mirror_changed(g, true);
 	if (there)
 		group_unref(g);
 }
@@ -72,6 +73,7 @@ static void unload(struct turn *t)
 	struct group *g = t->g;
 	group_set_state(g, GROUP_DEAD);
 	g->removed = true;
+	g->live = false;
 	for (struct member *m = g->members; m; m = m->hh.next) {
 		group_fail_join(t, m, KAFKA_NOT_COORDINATOR, blob_str(m->id));
 		group_fail_sync(t, m, KAFKA_NOT_COORDINATOR);
@@ -128,6 +130,8 @@ static void begin_group(struct group *g)
 	turn_begin_on(&t, g);
 	for (struct member *m = g->members; m; m = m->hh.next)
 		group_hear(&t, m);
+	g->live = true;
+	mirror_changed(g, true);
 	if (g->member_count > (uint32_t)t.c->max_size)
 		group_prepare_rebalance(&t);
 	turn_end(&t);

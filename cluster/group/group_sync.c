@@ -50,6 +50,7 @@ static void assigned(struct turn *t, struct write *w, int16_t error, int64_t bas
 		return;
 	if (!error)
 		group_set_state(g, GROUP_STABLE);
+	mirror_changed(g, true);
 	for (struct member *m = g->members; m; m = m->hh.next) {
 		struct reply *r = m->sync;
 		blob_unref(m->assignment);

@@ -109,8 +109,8 @@ static json_t *described(const struct zk_result *r)
 	if (r->data)
 		json_object_set_new(o, "data", json_stringn(r->data, r->bytes));
 	if (r->stat.czxid || r->stat.version)
-		json_object_set_new(o, "stat", json_pack("{s:i, s:I, s:I, s:i, s:b}", "version", r->stat.version, "czxid", (json_int_t)r->stat.czxid, "mzxid", (json_int_t)r->stat.mzxid,
-							 "children", r->stat.children, "ephemeral", r->stat.ephemeral_owner != 0));
+		json_object_set_new(o, "stat", json_pack("{s:i, s:I, s:I, s:i, s:b, s:I}", "version", r->stat.version, "czxid", (json_int_t)r->stat.czxid, "mzxid", (json_int_t)r->stat.mzxid,
+							 "children", r->stat.children, "ephemeral", r->stat.ephemeral_owner != 0, "owner", (json_int_t)r->stat.ephemeral_owner));
 	if (r->children_count) {
 		json_t *a = json_array();
 		for (size_t i = 0; i < r->children_count; i++)

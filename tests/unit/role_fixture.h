@@ -9,6 +9,10 @@
 
 #include "cluster/partition_fetch.h"
 
+#ifndef ROLE_TOPIC
+#define ROLE_TOPIC "t"
+#endif
+
 enum { NODES = 3 };
 
 struct node {
@@ -16,6 +20,7 @@ struct node {
 	char data[100];
 	struct conf *conf;
 	struct role_calls calls;
+	const struct topic_calls *topics; /* NULL: topics are made as by a broker by itself */
 	_Atomic bool has_lease;
 	struct broker *b;
 	struct partition *p;           /* acquired */
@@ -43,7 +48,7 @@ static bool node_lease(void *arg)
 
 static void node_use(struct node *n)
 {
-	struct topic *t = topics_find(n->b, "t");
+	struct topic *t = topics_find(n->b, ROLE_TOPIC);
 	assert_non_null(t);
 	n->p = topic_partition(t, 0);
 	topic_unref(t);
@@ -60,11 +65,11 @@ static void node_let_go(struct node *n)
 
 static void node_open(struct node *n)
 {
-	struct broker_options o = {.data = n->data, .conf = n->conf, .roles = &n->calls};
+	struct broker_options o = {.data = n->data, .conf = n->conf, .roles = &n->calls, .topic_calls = n->topics};
 	if (broker_open(&n->b, &o, &err) < 0)
 		fail_msg("broker_open: %s", err.text);
-	struct topic *t = topics_find(n->b, "t");
-	if (!t && topics_create(n->b, "t", 1, NULL, &t, &err) < 0)
+	struct topic *t = topics_find(n->b, ROLE_TOPIC);
+	if (!t && topics_create(n->b, ROLE_TOPIC, 1, NULL, &t, &err) < 0)
 		fail_msg("topics_create: %s", err.text);
 	topic_unref(t);
 	node_use(n);
@@ -185,7 +190,7 @@ static int64_t now_ms(void)
 	return mono_now().ns / 1000000;
 }
 
-static int64_t end_of(int id)
+static UNUSED int64_t end_of(int id)
 {
 	struct partition_ends x;
 	partition_take_ends(node[id].p, &x);

@@ -17,6 +17,7 @@ CONCURRENT = {
     "entries",
     "fetcher",
     "group_model",
+    "group_roles",
     "idempotence",
     "log",
     "net",

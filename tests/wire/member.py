@@ -43,6 +43,7 @@ def confluent(bootstrap, group, topic, properties):
 
 def kafka_python(bootstrap, group, topic, properties):
     from kafka import ConsumerRebalanceListener, KafkaConsumer
+    from kafka.errors import KafkaError
 
     class Listener(ConsumerRebalanceListener):
         def on_partitions_revoked(self, revoked):
@@ -63,7 +64,12 @@ def kafka_python(bootstrap, group, topic, properties):
         for messages in consumer.poll(100).values():
             for message in messages:
                 record(message.topic, message.partition, message.offset, message.value)
-            consumer.commit()
+            try:
+                consumer.commit()
+            except KafkaError as error:     # it gives up asking after request_timeout_ms; the next commit has these offsets, too
+                if not error.retriable:
+                    raise
+                tell(again=type(error).__name__)
     consumer.close()
 
 
