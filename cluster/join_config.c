@@ -11,13 +11,14 @@
 
 #include "cluster/broker.h"
 #include "cluster/broker_conf.h"
+#include "cluster/replicas.h"
 #include "cluster/zk/blocking.h"
 #include "cluster/zk/layout.h"
 #include "store/buf.h"
 #include "store/clock.h"
 #include "store/diag.h"
 
-enum { AT_ONCE = 256, AGAIN_MS = 200, TRIES = 100, READ_MS = 30000 };
+enum { AT_ONCE = 256, AGAIN_MS = 200, TRIES = 100, READ_MS = 30000, EXPECT_MS = 5000 };
 
 struct wanted { /* to be read */
 	UT_hash_handle hh;
@@ -111,6 +112,12 @@ void configs_changed(struct configs *c)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* Strays keep what they have. */
+static bool is_of_cluster(struct topic *t)
+{
+	return topic_has_cluster_properties(t) && replicas_are_told(t);
+}
+
 /* ---- into force ---- */
 
 static struct conf_change *changes_of(const struct layout_config *l)
@@ -147,7 +154,7 @@ static struct topic *topic_for(struct configs *c, const struct wanted *w, const 
 	struct expected *x;
 	pthread_mutex_lock(&c->lock);
 	struct topic *t = topics_find(c->o.broker, name);
-	if (t && !topic_has_cluster_properties(t) && !(w->has_id && !memcmp(w->id, topic_id_bytes(t), sizeof w->id))) {
+	if (t && !is_of_cluster(t) && !(w->has_id && !memcmp(w->id, topic_id_bytes(t), sizeof w->id))) {
 		topic_unref(t);
 		t = NULL;
 	}
@@ -258,7 +265,7 @@ static void read_wanted(struct configs *c)
 static bool want_if_of_cluster(void *arg, struct topic *t)
 {
 	struct configs *c = arg;
-	if (!topic_has_cluster_properties(t))
+	if (!is_of_cluster(t))
 		return true;
 	pthread_mutex_lock(&c->lock);
 	want_topic(c, topic_name(t), NULL);
@@ -427,7 +434,7 @@ static struct expected *expect(struct configs *c, const char *name)
 static bool is_known(struct configs *c, const struct configs_topic *v)
 {
 	struct topic *t = topics_find(c->o.broker, v->name);
-	bool known = t && topic_has_cluster_properties(t) && !memcmp(topic_id_bytes(t), v->id, 16);
+	bool known = t && is_of_cluster(t) && !memcmp(topic_id_bytes(t), v->id, 16);
 	topic_unref(t);
 	return known;
 }
@@ -444,7 +451,7 @@ void configs_expect(struct configs *c, const struct configs_topic *v, size_t n)
 		pthread_mutex_unlock(&c->lock);
 	}
 	pthread_mutex_lock(&c->lock);
-	if (waits && wait_read(c, c->o.timeout_ms, &e) < 0)
+	if (waits && wait_read(c, c->o.timeout_ms < EXPECT_MS ? c->o.timeout_ms : EXPECT_MS, &e) < 0)
 		diag_warning("the properties of topics that are new here could not be read: %s", e.text);
 	pthread_mutex_unlock(&c->lock);
 }
@@ -457,7 +464,7 @@ void configs_arrived(struct configs *c, const struct configs_topic *v, size_t n)
 		HASH_FIND_STR(c->expected, v[i].name, x);
 		if (!x || --x->users)
 			continue;
-		if (x->missed && want_topic(c, x->name, v[i].id))
+		if ((x->missed || (x->known && !x->taken)) && want_topic(c, x->name, v[i].id))
 			pthread_cond_broadcast(&c->changed);
 		HASH_DEL(c->expected, x);
 		layout_config_release(&x->config);
@@ -639,7 +646,7 @@ static int change(struct configs *c, struct change *x, struct err *e)
 int configs_change_topic(struct configs *c, struct topic *t, const struct conf_change *v, size_t n, bool replace, bool check_only, struct err *e)
 {
 	struct change x = {.v = v, .n = n, .replace = replace, .check_only = check_only, .topic = t};
-	if (!topic_has_cluster_properties(t))
+	if (!is_of_cluster(t))
 		return err_set(e, ERR_NOT_FOUND, "the cluster knows of no topic %s: what is here of it is neither served nor changed", topic_name(t));
 	snprintf(x.entity, sizeof x.entity, "topics/%s", topic_name(t));
 	return change(c, &x, e);

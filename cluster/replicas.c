@@ -261,6 +261,19 @@ void replicas_forget(struct broker *b, bool (*keep)(void *arg, const uint8_t id[
 	topics_list(b, forget_topic, &(struct forget){b, keep, arg});
 }
 
+bool replicas_are_told(struct topic *t)
+{
+	bool told = false;
+	for (int32_t i = 0; i < topic_partition_count(t) && !told; i++) {
+		struct partition *p = topic_partition(t, i);
+		pthread_mutex_lock(&p->isr_lock);
+		told = p->told;
+		pthread_mutex_unlock(&p->isr_lock);
+		partition_unref(p);
+	}
+	return told;
+}
+
 bool replicas_have_heard(struct broker *b, const uint8_t id[16], int32_t partitions)
 {
 	struct topic *t = topics_find_id(b, id);

@@ -27,6 +27,8 @@ int replicas_set_aside(struct broker *b, const char *name, const uint8_t id[16],
 struct replicas_told { int32_t index; bool deleted; const struct partition_metadata *metadata; }; /* deleted: its topic is being deleted, and it is there no longer */
 /* What the controller says of a topic's partitions: it is in the table from then on, also where nothing of it is here. ERR_NAME, ERR_INVALID, ERR_NO_MEMORY. */
 int replicas_tell(struct broker *b, const char *name, const uint8_t id[16], const struct replicas_told *v, size_t n, struct err *e);
+/* Whether the controller says that there is such a topic: else what is here of it are strays. */
+bool replicas_are_told(struct topic *t);
 /* Of all topics but those that `keep` wants there is nothing any more, as far as the controller knows: what is here of them are strays. */
 void replicas_forget(struct broker *b, bool (*keep)(void *arg, const uint8_t id[16]), void *arg);
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPT_SETTING = 'o', OPT_PARTITIONS = 'p', OPT_REPLICAS = 'r', OPT_ALL = 'a' };
+enum { OPT_SETTING = 'o', OPT_PARTITIONS = 'p', OPT_REPLICAS = 'r', OPT_ALL = 'a', OPT_UNDER = 0x100, OPT_UNAVAILABLE };
 
 /* ---- shared ---- */
 
@@ -83,6 +83,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPT_ALL:
 		a->all = true;
 		return 0;
+	case OPT_UNDER:
+		a->under_replicated = true;
+		return 0;
+	case OPT_UNAVAILABLE:
+		a->unavailable = true;
+		return 0;
 	case OPT_PARTITIONS:
 		a->partitions = (int32_t)parse_number(arg, INT32_MAX, "partitions", state);
 		return 0;
@@ -106,6 +112,8 @@ static const char *misuse(const void *args)
 	bool create = !strcmp(verb, "create"), alter = !strcmp(verb, "alter"), look = !strcmp(verb, "list") || !strcmp(verb, "describe");
 	if (a->all && !look)
 		return "--all goes with list and describe";
+	if ((a->under_replicated || a->unavailable) && !look)
+		return "--under-replicated and --unavailable go with list and describe";
 	if (a->all && a->base.count)
 		return "either --all, or some topics";
 	if (a->replication_factor && !create)
@@ -131,6 +139,8 @@ int cmd_topic(int argc, char **argv)
 		{"replication-factor", OPT_REPLICAS, "N", 0, "On how many brokers each partition is kept", 3},
 		{NULL, 0, NULL, 0, "With list and describe:", 4},
 		{"all", OPT_ALL, NULL, 0, "Internal topics too", 4},
+		{"under-replicated", OPT_UNDER, NULL, 0, "Only partitions that have fewer replicas in sync than replicas, and their topics", 4},
+		{"unavailable", OPT_UNAVAILABLE, NULL, 0, "Only partitions that nobody leads, and their topics; both: what is either", 4},
 		{0},
 	};
 	static const struct argp argp = {

@@ -13,6 +13,7 @@ struct topic_args {
 	int32_t partitions;        /* 0: not given */
 	int16_t replication_factor; /* 0: not given */
 	bool all;
+	bool under_replicated, unavailable; /* only what is; both: either */
 };
 
 /* A message of the command. */

@@ -27,7 +27,7 @@ struct about {
 	bool internal;
 	int16_t error;
 	struct about_partition *partition;
-	int32_t partitions;
+	int32_t partitions, all_partitions; /* those that are told of; that there are */
 	struct about_setting *setting;
 	int32_t settings;
 };
@@ -55,7 +55,7 @@ static int by_index(const void *a, const void *b)
 
 static int take_topic(struct remote *r, const struct metadata_response_topic *from, struct about *to, struct err *e)
 {
-	*to = (struct about){.name = remote_text(r, from->name, e), .internal = from->is_internal, .error = from->error_code, .partitions = from->partitions.n};
+	*to = (struct about){.name = remote_text(r, from->name, e), .internal = from->is_internal, .error = from->error_code, .partitions = from->partitions.n, .all_partitions = from->partitions.n};
 	to->partition = remote_get(r, ((size_t)from->partitions.n + 1) * sizeof *to->partition, e);
 	if (!to->name || !to->partition)
 		return ERR_NO_MEMORY;
@@ -120,6 +120,49 @@ static void leave_out_internal(struct listing *l)
 	for (size_t i = 0; i < l->n; i++)
 		if (!l->v[i].internal)
 			l->v[kept++] = l->v[i];
+	l->n = kept;
+}
+
+static bool is_under_replicated(const struct about_partition *p)
+{
+	return p->isr.n < p->replicas.n;
+}
+
+static bool is_unavailable(const struct about_partition *p)
+{
+	return p->leader < 0;
+}
+
+static int64_t count_of(const struct about *t, bool (*is)(const struct about_partition *p))
+{
+	int64_t n = 0;
+	for (int32_t i = 0; i < t->partitions; i++)
+		n += is(&t->partition[i]);
+	return n;
+}
+
+/* Topics that have none of what --under-replicated and --unavailable ask for go; partitions, too: what else they have. */
+static void leave_out_well(const struct topic_args *a, bool partitions, struct listing *l)
+{
+	size_t kept = 0;
+	if (!a->under_replicated && !a->unavailable)
+		return;
+	for (size_t t = 0; t < l->n; t++) {
+		struct about *topic = &l->v[t];
+		int32_t found = 0;
+		for (int32_t i = 0; i < topic->partitions; i++) {
+			const struct about_partition *p = &topic->partition[i];
+			if (!(a->under_replicated && is_under_replicated(p)) && !(a->unavailable && is_unavailable(p)))
+				continue;
+			if (partitions)
+				topic->partition[found] = *p;
+			found++;
+		}
+		if (partitions)
+			topic->partitions = found;
+		if (found)
+			l->v[kept++] = *topic;
+	}
 	l->n = kept;
 }
 
@@ -217,19 +260,23 @@ int topic_list_run(struct remote *r, const void *args)
 	}
 	if (!a->all)
 		leave_out_internal(&l);
+	leave_out_well(a, false, &l);
 	if (a->base.json) {
 		json_t *list = json_array();
 		for (size_t i = 0; i < l.n; i++)
-			json_array_append_new(list, json_pack("{s:s, s:s?, s:i, s:I, s:b}", "topic", l.v[i].name, "id", *l.v[i].id ? l.v[i].id : NULL, "partitions", (int)l.v[i].partitions,
-							      "replication_factor", (json_int_t)replicas_of(&l.v[i]), "internal", l.v[i].internal));
+			json_array_append_new(list, json_pack("{s:s, s:s?, s:i, s:I, s:b, s:I, s:I}", "topic", l.v[i].name, "id", *l.v[i].id ? l.v[i].id : NULL, "partitions", (int)l.v[i].partitions,
+							      "replication_factor", (json_int_t)replicas_of(&l.v[i]), "internal", l.v[i].internal,
+							      "under_replicated", (json_int_t)count_of(&l.v[i], is_under_replicated), "unavailable", (json_int_t)count_of(&l.v[i], is_unavailable)));
 		return remote_print_json("spoolfs topic", list) ? 0 : EXIT_FAILURE;
 	}
 	struct table t;
-	table_init(&t, (const char *const[]){"TOPIC", "PARTITIONS", "REPLICAS"}, 3);
+	table_init(&t, (const char *const[]){"TOPIC", "PARTITIONS", "REPLICAS", "UNDER-REPLICATED", "UNAVAILABLE"}, 5);
 	for (size_t i = 0; i < l.n; i++) {
 		table_text(&t, l.v[i].name);
 		table_number(&t, l.v[i].partitions);
 		table_number(&t, (int64_t)replicas_of(&l.v[i]));
+		table_number(&t, count_of(&l.v[i], is_under_replicated));
+		table_number(&t, count_of(&l.v[i], is_unavailable));
 	}
 	bool good = table_print(&t);
 	table_release(&t);
@@ -287,19 +334,20 @@ static bool print_topic(const struct about *t)
 {
 	struct table table;
 	char list[1000];
-	printf("TOPIC %s  %" PRId32 " partition%s", t->name, t->partitions, t->partitions == 1 ? "" : "s");
+	printf("TOPIC %s  %" PRId32 " partition%s", t->name, t->all_partitions, t->all_partitions == 1 ? "" : "s");
 	if (*t->id)
 		printf("  id %s", t->id);
 	printf("%s\n", t->internal ? "  internal" : "");
 	for (int32_t i = 0; i < t->settings; i++)
 		printf("%s=%s\n", t->setting[i].name, t->setting[i].value ? t->setting[i].value : "");
-	table_init(&table, (const char *const[]){"PARTITION", "LEADER", "REPLICAS", "ISR", "START", "END"}, 6);
+	table_init(&table, (const char *const[]){"PARTITION", "LEADER", "REPLICAS", "ISR", "OFFLINE", "START", "END"}, 7);
 	for (int32_t i = 0; i < t->partitions; i++) {
 		const struct about_partition *p = &t->partition[i];
 		table_number(&table, p->index);
 		number_cell(&table, p->leader);
 		table_text(&table, brokers_text(&p->replicas, list, sizeof list));
 		table_text(&table, brokers_text(&p->isr, list, sizeof list));
+		table_text(&table, brokers_text(&p->offline, list, sizeof list));
 		number_cell(&table, p->start);
 		number_cell(&table, p->end);
 	}
@@ -335,6 +383,8 @@ int topic_describe_run(struct remote *r, const void *args)
 	if (rc == 0 && !a->base.count && !a->all)
 		leave_out_internal(&l);
 	int status = rc == 0 && report_missing(&l) ? EXIT_FAILURE : 0;
+	if (rc == 0)
+		leave_out_well(a, true, &l);
 	if (rc == 0)
 		rc = ask_settings(r, &l, &e);
 	if (rc == 0)

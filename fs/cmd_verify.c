@@ -11,6 +11,7 @@
 #include "fs/cmd_verify.h"
 #include "fs/commands.h"
 #include "fs/progress.h"
+#include "fs/remote_command.h"
 #include "store/dirs.h"
 #include "store/io.h"
 #include "store/pool.h"
@@ -389,17 +390,65 @@ static void verify_release(struct verify *v)
 	free(v->dir);
 }
 
+static int verify_dirs(char **name, int count)
+{
+	struct verify v = {.dir = calloc((size_t)count, sizeof *v.dir), .dir_count = (size_t)count};
+	struct err e = ERR_INIT;
+	size_t faults = 0;
+	if (!v.dir) {
+		command_say(command, "no memory");
+		return EXIT_USAGE;
+	}
+	for (int i = 0; i < count; i++)
+		v.dir[i].path = name[i];
+	progress_init(&v.progress);
+	int rc = verify_run(&v, &faults, &e);
+	progress_end(&v.progress);
+	if (rc < 0)
+		command_say(command, "%s", e.text);
+	int status = rc < 0 || v.unreadable ? EXIT_USAGE : faults ? EXIT_FAILURE : EXIT_SUCCESS;
+	verify_release(&v);
+	return status;
+}
+
 /* ---- the command ---- */
+
+enum { OPT_CLUSTER = 0x100 };
+
+struct args {
+	char **name;             /* log directories; with --cluster: topics */
+	int count;
+	bool cluster, remote;    /* --cluster; an option that goes with it */
+	const char *bootstrap;
+	int timeout_ms;
+};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-	struct verify *v = state->input;
+	struct args *a = state->input;
+	int64_t n;
 	switch (key) {
-	case ARGP_KEY_ARG:
-		v->dir[v->dir_count++].path = arg;
+	case OPT_CLUSTER:
+		a->cluster = true;
 		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which directory of messages?");
+	case 'b':
+		a->bootstrap = arg;
+		a->remote = true;
+		return 0;
+	case 't':
+		if (!remote_parse_number(arg, &n) || n < 1 || n > 86400)
+			argp_error(state, "'%s' is not a number of seconds", arg);
+		a->timeout_ms = (int)n * 1000;
+		a->remote = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		a->name[a->count++] = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (!a->cluster && a->remote)
+			argp_error(state, "--bootstrap-server and --timeout go with --cluster");
+		else if (!a->cluster && !a->count)
+			argp_error(state, "which directory of messages?");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -408,27 +457,27 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 int cmd_verify(int argc, char **argv)
 {
+	static const struct argp_option options[] = {
+		{"cluster", OPT_CLUSTER, NULL, 0, "Compare the replicas of a running cluster, of these topics or of all", 1},
+		{"bootstrap-server", 'b', "HOST[:PORT],...", 0, "With --cluster: a broker of it; default localhost:9092", 1},
+		{"timeout", 't', "SECONDS", 0, "With --cluster: how long to wait for an answer; default 30", 1},
+		{0},
+	};
 	static const struct argp argp = {
+		.options = options,
 		.parser = parse,
-		.args_doc = "DATA...",
-		.doc = "Check every batch, record, index entry and view entry of the log directory DATA (of each, where there are several), which must not be mounted."
-		       "\vEach fault is a line on stdout. Exit status: 0 without a fault, 1 with one, 2 where DATA could not be checked. "
+		.args_doc = "DATA...\n--cluster [TOPIC...]",
+		.doc = "Check every batch, record, index entry and view entry of the log directory DATA (of each, where there are several), which must not be mounted; or whether all replicas of a running cluster hold the same."
+		       "\vEach fault is a line on stdout. Exit status: 0 without a fault, 1 with one, 2 where something could not be checked. "
 		       "The manual is spoolfs-verify(1).",
 	};
-	struct verify v = {.dir = calloc((size_t)argc, sizeof *v.dir)};
-	struct err e = ERR_INIT;
-	size_t faults = 0;
-	if (!v.dir) {
+	struct args a = {.name = calloc((size_t)argc, sizeof *a.name), .bootstrap = "localhost:9092", .timeout_ms = CLIENT_TIMEOUT_MS};
+	if (!a.name) {
 		command_say(command, "no memory");
 		return EXIT_USAGE;
 	}
-	argp_parse(&argp, argc, argv, 0, NULL, &v);
-	progress_init(&v.progress);
-	int rc = verify_run(&v, &faults, &e);
-	progress_end(&v.progress);
-	if (rc < 0)
-		command_say(command, "%s", e.text);
-	int status = rc < 0 || v.unreadable ? EXIT_USAGE : faults ? EXIT_FAILURE : EXIT_SUCCESS;
-	verify_release(&v);
+	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	int status = a.cluster ? verify_cluster(a.bootstrap, a.timeout_ms, a.name, a.count) : verify_dirs(a.name, a.count);
+	free(a.name);
 	return command_flush(command) ? status : EXIT_USAGE;
 }

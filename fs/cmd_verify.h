@@ -24,6 +24,11 @@
 #include "store/epochs.h"
 #include "store/log.h"
 
+/* ---- replicas of a cluster: cmd_verify_cluster.c ---- */
+
+/* Compares the replicas of these topics (count 0: of all), and prints what differs. The exit status: 1 with a difference, 2 where something could not be compared. */
+int verify_cluster(const char *bootstrap, int timeout_ms, char **names, int count);
+
 /* ---- what was found ---- */
 
 struct faults { /* lines of text; beyond the first ones they are only counted */

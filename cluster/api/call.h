@@ -131,6 +131,7 @@ void handle_update_metadata(struct call *c);
 void handle_controlled_shutdown(struct call *c);
 void handle_alter_partition(struct call *c);
 void handle_view_lookup(struct call *c);
+void handle_replica_sums(struct call *c);
 void handle_elect_leaders(struct call *c);
 void handle_alter_partition_reassignments(struct call *c);
 void handle_list_partition_reassignments(struct call *c);

@@ -117,6 +117,7 @@ static const struct row rows[API_KEYS] = {
 
 static const struct row own_rows[API_OWN_END - API_OWN] = {
 	{handle_view_lookup, true},
+	{handle_replica_sums, true},
 };
 
 /* NULL: of no API. */

@@ -48,6 +48,7 @@ const struct api api_table[API_KEYS] = {
 
 static const struct api own_table[API_OWN_END - API_OWN] = {
 	{.key = API_VIEW_LOOKUP, .name = "ViewLookup", .between_brokers = true, .request = &wire_view_lookup_request, .response = &wire_view_lookup_response},
+	{.key = API_REPLICA_SUMS, .name = "ReplicaSums", .between_brokers = true, .request = &wire_replica_sums_request, .response = &wire_replica_sums_response},
 };
 
 const struct api *api_find(int key)

@@ -27,6 +27,7 @@ enum api_key {
 	API_KEYS,
 	API_OWN = 10000, /* from here on: ours, which Kafka does not have */
 	API_VIEW_LOOKUP = API_OWN,
+	API_REPLICA_SUMS,
 	API_OWN_END
 };
 

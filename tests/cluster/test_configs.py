@@ -11,6 +11,7 @@ import kafka.admin as kafka_python
 import pytest
 
 from lib import kafka
+from lib.agents import topic
 from lib.ask import Ask
 from lib.joined import controller
 from lib.mounting import wait_until
@@ -225,3 +226,32 @@ def test_kafka_configs(member, look, put_topic):
     assert "message.max.bytes=2000000" in tool(two, "--describe", "--entity-type", "brokers", "--entity-default")
     assert look("/config/brokers/2") == {"version": 1, "config": {"log.retention.ms": "77777"}}
     assert json.loads(look.talk("get", path="/config/brokers/<default>")["data"])["config"] == {"message.max.bytes": "2000000"}
+
+
+def test_what_is_made_has_its_properties_and_its_owner_on_every_host(mounted, spoolfs):
+    mounts = [mounted(n) for n in (1, 2, 3)]
+    wait_until(lambda: all(len((m.dir / ".cluster/brokers").read_text().splitlines()) == 3 for m in mounts), what="they know each other")
+    old = os.umask(0)
+    os.mkdir(mounts[2].dir / "made", 0o740)
+    os.umask(old)
+    topic(spoolfs, mounts[1].bootstrap, "create", "c", "--replication-factor", 2, "-o", "retention.ms=4321", "-o", "compression.type=zstd")
+    for m in mounts:
+        wait_until(lambda: (m.dir / "made").is_dir() and (m.dir / "c").is_dir(), what="the topics")
+        assert stat.S_IMODE((m.dir / "made").stat().st_mode) == 0o740 and (m.dir / "made").stat().st_uid == os.geteuid()
+        assert described(m, TOPIC, "c") == {"retention.ms": "4321", "compression.type": "zstd"}
+        assert described(m, TOPIC, "made") == {}
+
+
+def test_a_topic_that_the_cluster_has_not_keeps_its_properties(agents, member, look, put_topic):
+    """Strays: nothing of them is served, and nothing deleted, which their properties would do."""
+    alone = agents("broker.id=1")
+    alone.topic("create", "old", "-o", "retention.ms=86400000")
+    alone.stop()
+    alone.options = list(member(1, start=False).options)
+    alone.expect("old-0 is here, but the cluster knows of no such replica")
+    alone.start()
+    wait_until(lambda: "knows of no such replica" in alone.messages(), what="a warning")
+    put_topic("t", [[1]])
+    wait_until(lambda: knows(alone, "t"), what="another topic")
+    alter(alone, TOPIC, "t", (SET, "retention.ms", "5"))
+    assert cached(alone, "old-0")["retention.ms"] == "86400000"

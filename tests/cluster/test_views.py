@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from lib.agents import topic
 from lib.joined import controller, state
 from lib.mounting import wait_until
 
@@ -95,3 +96,24 @@ def test_attributes_are_the_same_on_every_host(three, look, put_topic):
     three[1].expect("")
     three[1].daemon.signal(signal.SIGCONT)
     wait_until(lambda: xattr(three[2].dir / "t/0", "isr") in ("1,2", "2,1") and xattr(three[2].dir / "t/0", "offline_replicas") == "", 60, "it is back")
+
+
+def test_spoolfs_topic_tells_what_is_not_well(member, spoolfs, put_topic):
+    agents = [member(n, "replica.lag.time.max.ms=2000") for n in (1, 2, 3)]
+    put_topic("t", [[1, 2, 3], [2, 1], [3]])
+    put_topic("u", [[1]])
+
+    def told(*words):
+        return topic(spoolfs, agents[0].bootstrap, *words)[0]
+    wait_until(lambda: [(t["topic"], t["partitions"]) for t in told("list")] == [("t", 3), ("u", 1)], what="all is known")
+    assert told("list", "--under-replicated") == told("list", "--unavailable") == told("describe", "--under-replicated", "--unavailable") == []
+    agents[2].expect("")
+    agents[2].stop(signal.SIGKILL, status=None)
+
+    def unwell(*words):
+        return {t["topic"]: [(p["partition"], p["leader"], p["isr"], p["offline"]) for p in t["partitions"]] for t in told("describe", *words)}
+    wait_until(lambda: unwell("--under-replicated", "t") == {"t": [(0, 1, [1, 2], [3])]}, 60, "what has fewer in sync")
+    assert unwell("--unavailable") == {"t": [(2, None, [3], [3])]}
+    assert unwell("--unavailable", "--under-replicated") == {"t": [(0, 1, [1, 2], [3]), (2, None, [3], [3])]}
+    assert [(t["topic"], t["under_replicated"], t["unavailable"]) for t in told("list", "--unavailable")] == [("t", 1, 1)]
+    assert [(t["topic"], t["under_replicated"], t["unavailable"]) for t in told("list")] == [("t", 1, 1), ("u", 0, 0)]

@@ -262,7 +262,7 @@ static void test_what_kafka_encodes_has_the_values_kafka_decodes_and_is_encoded_
 		char *hex = save, *json = strchr(save, ' ');
 		*json++ = '\0';
 		wanted = NULL;
-		each_message(take_if_wanted);
+		each_kafka_message(take_if_wanted);
 		if (!wanted)
 			fail_msg("we have no %s", wanted_name);
 		json_error_t why;
@@ -281,7 +281,7 @@ static void test_what_kafka_encodes_has_the_values_kafka_decodes_and_is_encoded_
 static void test_every_version_that_one_of_us_has_the_other_has_too(void **state)
 {
 	(void)state;
-	each_message(count_wanted_versions);
+	each_kafka_message(count_wanted_versions);
 	assert_true(recorded > 60);
 }
 
@@ -415,7 +415,7 @@ static void try_message(const struct wire_struct *desc)
 static void test_what_a_version_cannot_say_is_refused_or_dropped_as_kafka_does(void **state)
 {
 	(void)state;
-	each_message(try_message);
+	each_kafka_message(try_message);
 	assert_true(paths > 600);
 }
 

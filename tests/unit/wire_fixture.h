@@ -27,10 +27,10 @@ static inline int next_api(int key)
 	return key + 1 == API_KEYS ? API_OWN : key + 1;
 }
 
-/* Calls with every message there is. */
-static void each_message(void (*call)(const struct wire_struct *desc))
+/* Calls with every message there is of APIs below that key, and those of none. */
+static inline void each_message_below(int end, void (*call)(const struct wire_struct *desc))
 {
-	for (int key = 0; key < API_OWN_END; key = next_api(key)) {
+	for (int key = 0; key < end; key = next_api(key)) {
 		if (!api_find(key))
 			continue;
 		call(api_find(key)->request);
@@ -39,6 +39,9 @@ static void each_message(void (*call)(const struct wire_struct *desc))
 	for (size_t i = 0; i < sizeof other_messages / sizeof *other_messages; i++)
 		call(other_messages[i]);
 }
+
+static inline void each_message(void (*call)(const struct wire_struct *desc)) { each_message_below(API_OWN_END, call); }
+static inline void each_kafka_message(void (*call)(const struct wire_struct *desc)) { each_message_below(API_OWN, call); }
 
 static uint64_t wire_seed = 88172645463325252u;
 

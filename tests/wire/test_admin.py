@@ -455,9 +455,9 @@ def test_spoolfs_topic_tells_offsets_and_prints_for_people(agent, sh):
     found = agent.topic("describe", "t")[0]
     assert [(p["start"], p["end"]) for p in found["partitions"]] == [(0, 0), (1, 3)]
     lines = sh(f"{agent.program} topic describe t -b {agent.bootstrap}").decode().splitlines()
-    assert lines == [f"TOPIC t  2 partitions  id {found['id']}", "retention.ms=60000", "PARTITION  LEADER  REPLICAS  ISR  START  END",
-                     "0          0       0         0    0      0", "1          0       0         0    1      3"]
-    assert sh(f"{agent.program} topic list -b {agent.bootstrap}").decode().splitlines() == ["TOPIC  PARTITIONS  REPLICAS", "t      2           1"]
+    assert lines == [f"TOPIC t  2 partitions  id {found['id']}", "retention.ms=60000", "PARTITION  LEADER  REPLICAS  ISR  OFFLINE  START  END",
+                     "0          0       0         0    -        0      0", "1          0       0         0    -        1      3"]
+    assert sh(f"{agent.program} topic list -b {agent.bootstrap}").decode().splitlines() == ["TOPIC  PARTITIONS  REPLICAS  UNDER-REPLICATED  UNAVAILABLE", "t      2           1         0                 0"]
 
 
 @pytest.mark.parametrize("words, said", [
@@ -472,6 +472,7 @@ def test_spoolfs_topic_tells_offsets_and_prints_for_people(agent, sh):
     ("alter a --replication-factor 2", "goes with create"),
     ("delete", "which topic?"),
     ("delete a --partitions 3", "go with create and alter"),
+    ("create a --unavailable", "go with list and describe"),
     ("describe a --all", "either --all, or some topics"),
     ("list -b [::1", "[::1"),
 ])

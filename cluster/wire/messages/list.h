@@ -10,6 +10,7 @@
 #include "cluster/wire/messages/produce.h"
 #include "cluster/wire/messages/producers.h"
 #include "cluster/wire/messages/reassign.h"
+#include "cluster/wire/messages/sums.h"
 #include "cluster/wire/messages/topics.h"
 #include "cluster/wire/messages/versions.h"
 #include "cluster/wire/messages/view.h"
