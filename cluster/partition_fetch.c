@@ -4,6 +4,7 @@
 
 #include "cluster/model.h"
 #include "store/cursor.h"
+#include "store/io.h"
 #include "store/counters.h"
 
 static COUNTER(fetches_total, "spoolfs_fetches_total", "lookups for Fetch");
@@ -75,22 +76,59 @@ static int check_diverging(struct partition *p, struct partition_fetch *f, struc
 	return 0;
 }
 
+/* A log starts anywhere, but a replica's first batch is a whole one: it begins there, and its log start follows. 0; PARTITION_WOULD_BLOCK. */
+static int find_begin(struct partition *p, struct partition_fetch *f, struct err *e)
+{
+	struct log_fetch first = {.offset = f->ends.log_start, .bound = f->ends.log_end, .max_bytes = 1, .min_one = true, .wait = f->wait};
+	uint8_t header[BATCH_HEADER_BYTES];
+	f->begin_offset = f->ends.log_start;
+	f->begin_position = f->ends.log_start_position;
+	int rc = f->ends.log_start < f->ends.log_end ? log_fetch(p->log, &first, e) : 0;
+	if (rc)
+		return rc < 0 ? rc : PARTITION_WOULD_BLOCK;
+	const struct log_range *at = &first.range[0];
+	if (first.range_count && io_pread(at->segment->fd, header, sizeof header, at->position) == (ssize_t)sizeof header && (int64_t)be64_get(header) < f->begin_offset) {
+		f->begin_offset = (int64_t)be64_get(header);
+		rc = log_position_of(p->log, f->begin_offset, &f->begin_position, e);
+	}
+	log_fetch_release(&first);
+	return rc;
+}
+
+/* rc: why it is refused. */
+static int out_of_range(struct partition *p, struct partition_fetch *f, int rc, struct err *e)
+{
+	int found = rc == ERR_OUT_OF_RANGE && f->isolation == ISOLATION_NONE ? find_begin(p, f, e) : 0;
+	return found ? found : rc;
+}
+
 static int fetch(struct partition *p, struct partition_fetch *f, struct err *e)
 {
 	int32_t epoch = p->leader_epoch;
 	partition_take_ends(p, &f->ends);
 	int rc = check_diverging(p, f, e);
-	if (rc < 0 || f->diverged)
+	if (rc < 0)
+		return out_of_range(p, f, rc, e);
+	if (f->diverged)
 		return rc;
-	if (f->offset < f->ends.log_start || f->offset > f->ends.log_end)
-		return err_set(e, ERR_OUT_OF_RANGE, "%s-%" PRId32 ": offset %" PRId64 " is not within %" PRId64 " and %" PRId64, p->topic->name, p->index, f->offset,
-			       f->ends.log_start, f->ends.log_end);
+	int64_t offset = f->offset;
+	if (f->isolation == ISOLATION_NONE && offset < f->ends.log_start) { /* it may have begun anew, with the batch that holds the log start */
+		if ((rc = find_begin(p, f, e)) != 0)
+			return rc;
+		if (offset == f->begin_offset)
+			offset = f->ends.log_start;
+	}
+	if (offset < f->ends.log_start || offset > f->ends.log_end) {
+		rc = err_set(e, ERR_OUT_OF_RANGE, "%s-%" PRId32 ": offset %" PRId64 " is not within %" PRId64 " and %" PRId64, p->topic->name, p->index, f->offset,
+			     f->ends.log_start, f->ends.log_end);
+		return out_of_range(p, f, rc, e);
+	}
 	if (f->follower) {
 		if ((rc = partition_follower_fetched(p, f->follower, e)) < 0)
 			return rc;
 		partition_take_ends(p, &f->ends); /* that may have moved the high watermark, which it is told */
 	}
-	f->data.offset = f->offset;
+	f->data.offset = offset;
 	f->data.bound = end_by(&f->ends, f->isolation);
 	f->data.max_bytes = f->max_bytes;
 	f->data.min_one = f->min_one;
@@ -106,8 +144,10 @@ static int fetch(struct partition *p, struct partition_fetch *f, struct err *e)
 		log_fetch_release(&f->data);
 		rc = err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
 	}
-	if (rc == ERR_OUT_OF_RANGE)
+	if (rc == ERR_OUT_OF_RANGE) {
 		partition_take_ends(p, &f->ends);
+		rc = out_of_range(p, f, rc, e);
+	}
 	return rc;
 }
 
@@ -115,6 +155,7 @@ int partition_fetch(struct partition *p, struct partition_fetch *f, struct err *
 {
 	f->data = (struct log_fetch){0};
 	f->held = f->diverged = false;
+	f->begin_offset = f->begin_position = -1;
 	int rc = acquire_in_epoch(p, f->current_epoch, f->leader_only || f->isolation == ISOLATION_NONE, f->wait, e);
 	if (rc)
 		return rc;

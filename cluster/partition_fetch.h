@@ -40,6 +40,7 @@ struct partition_fetch {
 	bool diverged;               /* no data: the epoch that was fetched last ends earlier here, namely: */
 	int32_t diverging_epoch;
 	int64_t diverging_end;
+	int64_t begin_offset, begin_position; /* with ERR_OUT_OF_RANGE to a replica: the batch that holds the log start, where it may begin anew */
 	struct log_fetch data;       /* bytes 0: nothing is to be released, but it may be */
 	bool held;                   /* private */
 };

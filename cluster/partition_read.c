@@ -44,6 +44,12 @@ bool partition_may_wait(struct partition *p)
 	return is_elsewhere(p) || !is_settled(p);
 }
 
+void partition_expect(struct partition *p, int64_t end_offset)
+{
+	if (is_elsewhere(p))
+		remote_expect(p, end_offset);
+}
+
 uint32_t partition_cuts(const struct partition *p)
 {
 	return p->cuts;
@@ -54,23 +60,27 @@ static void pause_ms(int ms)
 	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
 }
 
-/* Once after a start: by then somebody leads, and has said how far it is committed, or there is nobody. */
-static void settle(struct partition *p)
+/* Once after a start: by then somebody leads, and has said how far it is committed, or there is nobody. false: who waits has given up. */
+static bool settle(struct partition *p)
 {
 	int64_t now = mono_now().ns, by = 0;
 	if (atomic_compare_exchange_strong(&p->settle_by_ns, &by, now + SETTLE_MS * INT64_C(1000000)))
 		by = p->settle_by_ns;
-	while (!is_settled(p) && mono_now().ns < by && !partition_is_gone(p) && !p->dir->offline && !remote_is_stopping(p->topic->broker->remote))
+	while (!is_settled(p) && mono_now().ns < by && !partition_is_gone(p) && !p->dir->offline && !remote_is_stopping(p->topic->broker->remote)) {
+		if (remote_given_up())
+			return false;
 		pause_ms(SETTLE_STEP_MS);
+	}
 	p->settled = true;
+	return true;
 }
 
 int partition_look(struct partition *p, struct visible *v, struct err *e)
 {
 	if (is_elsewhere(p))
 		return remote_look(p->topic->broker->remote, p, v, e);
-	if (!is_settled(p))
-		settle(p);
+	if (!is_settled(p) && !settle(p))
+		return err_set(e, ERR_INTERRUPTED, "who waited for it has given up");
 	return partition_visible(p, v, e);
 }
 

@@ -201,11 +201,18 @@ static void job_done(struct ops *o)
 	pthread_mutex_unlock(&o->lock);
 }
 
+static bool is_interrupted(void *arg)
+{
+	return fuse_req_interrupted(arg);
+}
+
 static void run_later(struct pool_job *job)
 {
 	struct later *l = (struct later *)((char *)job - offsetof(struct later, job));
 	struct ops *o = l->ops;
+	remote_set_given_up(is_interrupted, l->req);
 	l->run(l);
+	remote_set_given_up(NULL, NULL);
 	free(l);
 	job_done(o);
 }

@@ -219,7 +219,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct ops *o = ops_of(req);
 	struct node *n = nodes_of(&o->nodes, ino);
-	if (ops_may_wait(n))
+	bool looks = (fi->flags & O_ACCMODE) != O_WRONLY || (fi->flags & O_TRUNC); /* who only appends does not care what is there */
+	if (looks && ops_may_wait(n))
 		ops_later(o, &(struct later){.req = req, .node = n, .fi = *fi, .run = open_later});
 	else
 		open_and_reply(o, req, n, fi);

@@ -333,6 +333,13 @@ static bool is_last(const struct reader *r)
 	return r->ending && !r->job_given && !r->reads;
 }
 
+/* Nobody waits for what is read ahead: whoever comes to it does, and can be interrupted. */
+static bool is_ahead(void *arg)
+{
+	(void)arg;
+	return true;
+}
+
 static void read_ahead(struct pool_job *job)
 {
 	struct reader *r = (struct reader *)((char *)job - offsetof(struct reader, job));
@@ -342,8 +349,10 @@ static void read_ahead(struct pool_job *job)
 		pthread_mutex_unlock(&r->lock);
 		struct err e = ERR_INIT;
 		ssize_t got = -1;
+		remote_set_given_up(is_ahead, NULL);
 		if (r->ahead_cursor || (r->ahead_cursor = partition_cursor_new(r->p)))
 			got = read_view(r, r->ahead_cursor, b->position, b->data, b->want, &e);
+		remote_set_given_up(NULL, NULL);
 		pthread_mutex_lock(&r->lock);
 		b->len = got > 0 ? (size_t)got : 0; /* an error is met again, and answered, by the READ that comes to it */
 		b->filling = false;

@@ -152,8 +152,10 @@ static void describe(struct fetch *f, int32_t i, struct fetch_response_partition
 	a->high_watermark = known ? p->ends.high_watermark : -1;
 	a->last_stable_offset = known ? p->ends.last_stable : -1;
 	a->log_start_offset = known ? p->ends.log_start : -1;
-	if (known && x->error && is_follower(r))
-		a->log_start_position = p->ends.log_start_position; /* of the view: it is to begin anew there */
+	if (known && x->error && is_follower(r)) {
+		a->begin_offset = p->begin_offset;
+		a->begin_position = p->begin_position;
+	}
 	a->aborted_transactions.n = r->isolation_level == 1 && !x->error ? 0 : -1;
 	if (x->error)
 		return;

@@ -458,6 +458,8 @@ static void wait_to_be_seen(struct parcel *x, int64_t unseen_end)
 	if (!x->p)
 		x->p = topic_partition(l->topic, l->key.partition);
 	struct partition *p = x->p;
+	if (x->end_offset >= 0 && p && !p->dir)
+		partition_expect(p, x->end_offset); /* whoever looks at it next waits for it */
 	if (x->end_offset < 0 || !p || !p->dir || !p->visible_known || p->high_offset >= x->end_offset || p->high_offset < unseen_end) {
 		is_there(x);
 		return;

@@ -6,7 +6,7 @@
 #include "store/diag.h"
 
 /* After a start, or for what nobody has asked for yet: how long a leader is waited for that knows how far it is committed. */
-enum { FIRST_LOOK_MS = 10000 };
+enum { FIRST_LOOK_MS = 10000, EXPECT_MS = 1000, EXPECT_STEP_MS = 2 };
 
 struct remote_view *remote_view_of(struct partition *p)
 {
@@ -175,11 +175,35 @@ static int look(struct remote *r, struct partition *p, struct visible *v, struct
 	}
 }
 
+void remote_expect(struct partition *p, int64_t end_offset)
+{
+	struct remote_view *x = remote_view_of(p);
+	if (!x)
+		return;
+	pthread_mutex_lock(&x->lock);
+	if (end_offset > x->expected) {
+		x->expected = end_offset;
+		x->expected_by = mono_after_ms(mono_now(), EXPECT_MS);
+	}
+	pthread_mutex_unlock(&x->lock);
+}
+
+/* Whether more was appended from here than is visible, a moment ago. */
+static bool is_expected(struct remote_view *x)
+{
+	pthread_mutex_lock(&x->lock);
+	bool waits = x->known && x->visible.end_offset < x->expected && mono_diff_ns(x->expected_by, mono_now()) > 0;
+	pthread_mutex_unlock(&x->lock);
+	return waits;
+}
+
 int remote_look(struct remote *r, struct partition *p, struct visible *v, struct err *e)
 {
 	if (!remote_view_of(p))
 		return err_set(e, ERR_NO_MEMORY, "no memory for what other brokers have");
 	int rc = look(r, p, v, e);
+	while (rc == 0 && is_expected(p->elsewhere) && (rc = remote_pause(r, EXPECT_STEP_MS, e)) == 0)
+		rc = look(r, p, v, e);
 	bool known = remote_known(p->elsewhere, v);
 	return known && rc != ERR_DELETED ? 0 : rc == ERR_TIMED_OUT ? err_set(e, ERR_OFFLINE, "%s", e->text) : rc;
 }

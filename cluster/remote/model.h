@@ -51,6 +51,8 @@ struct remote_view {
 	struct visible visible;      /* lock */
 	int32_t epoch;               /* lock: the greatest leader epoch that an answer came with */
 	_Atomic int64_t shown;       /* visible.end_position */
+	int64_t expected;            /* lock: appended from here up to that offset; it is waited for */
+	mono_t expected_by;          /* lock: until then */
 };
 
 /* ---- peers: remote.c ---- */
@@ -61,7 +63,7 @@ int remote_take(struct remote *r, int32_t id, bool hurry, struct client **c, str
 void remote_give(struct remote *r, int32_t id, struct client *c, bool good);
 /* It did not answer. */
 void remote_missed(struct remote *r, int32_t id, int code, const struct err *e);
-/* ERR_STOPPING. */
+/* ERR_STOPPING, ERR_INTERRUPTED. */
 int remote_pause(struct remote *r, int ms, struct err *e);
 
 /* ---- who is asked ---- */
@@ -77,7 +79,7 @@ struct turn { /* who is asked next for a partition: the leader, then other repli
 	struct err why;      /* the last failure */
 };
 void remote_turn(struct turn *t, struct remote *r, struct partition *p, int64_t patience_ms);
-/* 0; ERR_DELETED, ERR_STOPPING; ERR_TIMED_OUT: the time is over, with the last failure in the sentence. once: ERR_OFFLINE instead of asking all of them again. */
+/* 0; ERR_DELETED, ERR_STOPPING, ERR_INTERRUPTED; ERR_TIMED_OUT: the time is over, with the last failure in the sentence. once: ERR_OFFLINE instead of asking all of them again. */
 int remote_next(struct turn *t, bool once, struct err *e);
 
 /* ---- look.c ---- */

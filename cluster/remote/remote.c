@@ -91,8 +91,24 @@ struct pool *remote_pool(struct remote *r)
 	return r->pool;
 }
 
+static _Thread_local bool (*given_up)(void *arg);
+static _Thread_local void *given_up_arg;
+
+void remote_set_given_up(bool (*fn)(void *arg), void *arg)
+{
+	given_up = fn;
+	given_up_arg = arg;
+}
+
+bool remote_given_up(void)
+{
+	return given_up && given_up(given_up_arg);
+}
+
 int remote_pause(struct remote *r, int ms, struct err *e)
 {
+	if (remote_given_up())
+		return err_set(e, ERR_INTERRUPTED, "who waited for it has given up");
 	struct pollfd p = {.fd = r->stop, .events = POLLIN};
 	if (poll(&p, 1, ms) > 0 || r->stopping)
 		return err_set(e, ERR_STOPPING, "the mount is being stopped");

@@ -43,6 +43,10 @@ void remote_free(struct remote *r);
 /* Threads for what may wait for other brokers. */
 struct pool *remote_pool(struct remote *r);
 
+/* Of the calling thread, until it is set to NULL: whether who waits has given up. It is asked before all brokers are asked once more; if so, the call ends with ERR_INTERRUPTED. */
+void remote_set_given_up(bool (*given_up)(void *arg), void *arg);
+bool remote_given_up(void);
+
 /* ---- for cluster/partition_read.c; p has no replica here that would do ---- */
 
 void remote_view_free(struct remote_view *x); /* NULL is fine */
@@ -50,6 +54,8 @@ void remote_view_free(struct remote_view *x); /* NULL is fine */
 bool remote_known(struct remote_view *x, struct visible *v);
 /* The greatest end position that was shown. Takes no lock. */
 int64_t remote_shown(const struct remote_view *x);
+/* As partition_expect. */
+void remote_expect(struct partition *p, int64_t end_offset);
 /* As partition_look. */
 int remote_look(struct remote *r, struct partition *p, struct visible *v, struct err *e);
 

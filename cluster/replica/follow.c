@@ -167,11 +167,11 @@ static void begin_anew(struct followed *x, int64_t start, int64_t position)
 
 static void out_of_range(struct followed *x, const struct fetch_response_partition *a)
 {
-	if (a->log_start_offset < 0 || a->log_start_position < 0) {
+	if (a->log_start_offset < 0 || a->begin_position < 0) {
 		tell(x, DIAG_WARNING, a->error_code, "it does not say where its log starts: all brokers of a cluster have to be spoolfs");
 		follow_pause(x);
 	} else if (x->offset < a->log_start_offset) {
-		begin_anew(x, a->log_start_offset, a->log_start_position);
+		begin_anew(x, a->begin_offset, a->begin_position);
 	} else if (x->offset != x->refused_offset) { /* past its end, or of an epoch that it does not know */
 		x->refused_offset = x->offset;
 		follow_begin(x);

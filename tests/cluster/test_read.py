@@ -9,23 +9,15 @@ import time
 import confluent_kafka
 import pytest
 
-from lib import kafka
 from lib.ask import Ask
+from lib.joined import state
 from lib.mounting import wait_until
-from test_join import chroot, look, make_topic, state  # noqa: F401: fixtures
 
 
 @pytest.fixture
-def hosts(mounts, chroot):  # noqa: F811
+def hosts(mounted):
     """hosts(1) -> a Mount that is broker 1 of the cluster."""
-    def make(number, *options, **how):
-        port = kafka.free_ports(1)[0]
-        made = mounts(f"broker.id={number}", f"zookeeper.connect={chroot}", f"listeners=PLAINTEXT://127.0.0.1:{port}", "zookeeper.session.timeout.ms=4000",
-                      "controlled.shutdown.retry.backoff.ms=100", *options, name=str(number), **how)
-        made.bootstrap = f"127.0.0.1:{port}"
-        made.number = number
-        return made
-    return make
+    return lambda number, *options: mounted(number, *options, name=str(number))
 
 
 @pytest.fixture
@@ -35,7 +27,7 @@ def three(hosts):
 
 
 def seen(host, topic="t", partitions=1):
-    return wait_until(lambda: (host.dir / topic).exists() and len(os.listdir(host.dir / topic)) == partitions, 60, f"{topic} on host {host.number}")
+    return wait_until(lambda: (host.dir / topic).exists() and len(os.listdir(host.dir / topic)) == partitions, 60, f"{topic} on host {host.id}")
 
 
 def produce(host, lines, topic="t", **properties):
@@ -55,8 +47,8 @@ def size(host, topic="t"):
     return (host.dir / topic / "0").stat().st_size
 
 
-def test_every_host_has_the_same_file(three, look, make_topic):  # noqa: F811
-    make_topic("t", [1, 2])
+def test_every_host_has_the_same_file(three, look, put_topic):
+    put_topic("t", [[1, 2]])
     for host in three.values():
         seen(host)
     assert [size(host) for host in three.values()] == [0, 0, 0]
@@ -70,6 +62,20 @@ def test_every_host_has_the_same_file(three, look, make_topic):  # noqa: F811
         for at in list(range(0, 200)) + list(range(len(expected) - 50, len(expected) + 3)):
             assert os.pread(there.fileno(), 37, at) == expected[at:at + 37]
     assert (three[3].dir / "t/0@earliest").read_bytes() == expected
+
+
+def test_what_is_appended_on_a_host_is_read_there_at_once(three, put_topic, sh):
+    put_topic("t", [[1, 2]])
+    for host in three.values():
+        seen(host)
+    expected = b""
+    for n in range(12):
+        host = three[n % 3 + 1]
+        line = b"line %d\n" % n
+        assert sh(f"echo line {n} >> t/0; tail -n 1 t/0", host.dir) == line
+        expected += line
+    for host in three.values():
+        wait_until(lambda: content(host) == expected, what=f"all of it on host {host.id}")
 
 
 # ---- while leaders are killed ----
@@ -130,8 +136,8 @@ class Tail:
 
 
 @pytest.mark.timeout(400)
-def test_tails_go_on_on_every_host_while_leaders_are_killed(three, look, make_topic, spawn):  # noqa: F811
-    make_topic("t", [1, 2])
+def test_tails_go_on_on_every_host_while_leaders_are_killed(three, look, put_topic, spawn):
+    put_topic("t", [[1, 2]])
     for host in three.values():
         seen(host)
     writer = Writer(three.values())
@@ -167,9 +173,9 @@ def test_tails_go_on_on_every_host_while_leaders_are_killed(three, look, make_to
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4", "gzip", "snappy", "none"])
-def test_a_file_that_is_elsewhere_is_read_at_every_position_whatever_its_batches_are(hosts, look, make_topic, codec):  # noqa: F811
+def test_a_file_that_is_elsewhere_is_read_at_every_position_whatever_its_batches_are(hosts, look, put_topic, codec):
     one, two = hosts(1), hosts(2)
-    make_topic("t", [1])
+    put_topic("t", [[1]])
     seen(two)
     lines = [b"%d %s" % (n, b"abc" * (n % 50)) for n in range(3000)] + [b"y" * 300000, b"", b"z" * 1000]
     produce(one, lines, **{"compression.type": codec, "linger.ms": 20})
@@ -182,9 +188,9 @@ def test_a_file_that_is_elsewhere_is_read_at_every_position_whatever_its_batches
     assert subprocess.run(["tail", "-n", "2", two.dir / "t/0"], capture_output=True).stdout == b"\n" + b"z" * 1000 + b"\n"
 
 
-def test_view_lookup_says_where_every_position_is(hosts, look, make_topic):  # noqa: F811
+def test_view_lookup_says_where_every_position_is(hosts, look, put_topic):
     one = hosts(1)
-    make_topic("t", [1])
+    put_topic("t", [[1]])
     seen(one)
     lines = [b"x" * (n % 7) for n in range(120)]
     produce(one, lines, **{"linger.ms": 50, "compression.type": "zstd"})
@@ -216,9 +222,9 @@ def test_view_lookup_says_where_every_position_is(hosts, look, make_topic):  # n
 # ---- the file's ends ----
 
 
-def test_no_host_shows_less_than_before_when_it_is_started_anew(three, look, make_topic):  # noqa: F811
+def test_no_host_shows_less_than_before_when_it_is_started_anew(three, look, put_topic):
     """What a follower knows of the high watermark when it is killed is some seconds old on its disk."""
-    make_topic("t", [1, 2, 3])
+    put_topic("t", [[1, 2, 3]])
     for host in three.values():
         seen(host)
     lines = [b"%d" % n for n in range(5000)]
@@ -237,8 +243,8 @@ def delete_before(host, offset):
     assert answer["topics"][0]["partitions"][0]["error_code"] == 0
 
 
-def test_the_head_goes_and_positions_stay(three, look, make_topic, sh):  # noqa: F811
-    make_topic("t", [1, 2])
+def test_the_head_goes_and_positions_stay(three, look, put_topic, sh):
+    put_topic("t", [[1, 2]])
     for host in three.values():
         seen(host)
     lines = [b"message %06d" % n for n in range(4000)]
@@ -263,8 +269,8 @@ def test_the_head_goes_and_positions_stay(three, look, make_topic, sh):  # noqa:
         behind[number].close()
 
 
-def test_a_new_replica_begins_where_its_leaders_log_starts_with_its_positions(three, look, make_topic):  # noqa: F811
-    make_topic("t", [1])
+def test_a_new_replica_begins_where_its_leaders_log_starts_with_its_positions(three, look, put_topic):
+    put_topic("t", [[1]])
     for host in three.values():
         seen(host)
     lines = [b"message %06d" % n for n in range(4000)]
@@ -292,9 +298,9 @@ def test_a_new_replica_begins_where_its_leaders_log_starts_with_its_positions(th
     assert size(three[2]) == len(whole) and (three[2].dir / "t/0@earliest").read_bytes() == whole[1500 * each:]
 
 
-def test_a_topic_without_positions_is_read_in_order_where_it_is_not(hosts, look, make_topic):  # noqa: F811
+def test_a_topic_without_positions_is_read_in_order_where_it_is_not(hosts, look, put_topic):
     one, two = hosts(1, "log.cleanup.policy=compact"), hosts(2)
-    make_topic("t", [1])
+    put_topic("t", [[1]])
     seen(two)
     producer = confluent_kafka.Producer({"bootstrap.servers": one.bootstrap, "acks": "all"})
     for n in range(2000):
@@ -302,3 +308,24 @@ def test_a_topic_without_positions_is_read_in_order_where_it_is_not(hosts, look,
     assert producer.flush(60) == 0
     expected = b"".join(b"value %d\n" % n for n in range(2000))
     assert size(two) == 0 and content(two) == expected == content(one)
+
+
+def test_who_waits_for_a_broker_that_is_away_can_be_killed_and_goes_on_when_it_is_back(hosts, look, put_topic, spawn, tmp_path):
+    one, two = hosts(1), hosts(2)
+    put_topic("t", [[1]])
+    seen(two)
+    lines = [os.urandom(500).hex().encode() for _ in range(3000)]
+    produce(one, lines)
+    expected = b"".join(line + b"\n" for line in lines)
+    assert size(two) == len(expected)
+    one.expect("Transport endpoint")
+    one.kill()
+    two.expect("cannot read t/0")
+    assert size(two) == len(expected)        # what was known
+    waits, more = (spawn(["dd", f"if={two.dir}/t/0", f"of={tmp_path}/{n}", "bs=1M", "status=none"]) for n in (1, 2))
+    with pytest.raises(subprocess.TimeoutExpired):
+        waits.wait(2)
+    waits.kill()
+    waits.wait(20)
+    one.start()
+    assert more.wait(60) == 0 and (tmp_path / "2").read_bytes() == expected

@@ -136,7 +136,7 @@ static struct fetched fetch_as(struct client *c, int32_t replica, int32_t epoch,
 		fail_msg("fetch: %s", err.text);
 	assert_true(r.error_code == 0 && r.responses.n == 1 && r.responses.v[0].partitions.n == 1);
 	const struct fetch_response_partition *a = &r.responses.v[0].partitions.v[0];
-	return (struct fetched){a->error_code, a->high_watermark, a->records.n, a->log_start_position};
+	return (struct fetched){a->error_code, a->high_watermark, a->records.n, a->begin_position};
 }
 
 /* ---- what they are told ---- */

@@ -564,7 +564,7 @@ static void test_frames_of_every_api_are_read_back(void **state)
 	uint8_t in[400], got[400];
 	arena_init(&arena, 0);
 	wire_out_init(&out, 0);
-	for (int key = 0; key < API_OWN_END; key = next_api(key)) {
+	for (int key = 0; key < API_OWN_END; key = key + 1 == API_KEYS ? API_OWN : key + 1) {
 		const struct api *api = api_find(key), *found;
 		for (int version = api ? api->min : 1; version <= (api ? api->max : 0); version++) {
 			struct request_header h;

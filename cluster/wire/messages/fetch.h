@@ -64,7 +64,9 @@ WIRE_MESSAGE(fetch_request, 4, 18, 12)
 	F(S, array(fetch_response_aborted_transaction), aborted_transactions,   ALWAYS, .nullable = ALWAYS, IGNORABLE) \
 	F(S, int32,                                     preferred_read_replica, SINCE(11), .def = -1) \
 	F(S, records,                                   records,                ALWAYS, .nullable = ALWAYS) \
-	F(S, int64,                                     log_start_position,     SINCE(12), .tagged = SINCE(12), .tag = WIRE_OWN_TAGS, .def = -1, IGNORABLE) /* of the view: only to replicas that are out of range, see cluster/replica */
+	/* only to replicas that are out of range, see cluster/replica: where they are to begin anew, and where the view is there */ \
+	F(S, int64,                                     begin_position,         SINCE(12), .tagged = SINCE(12), .tag = WIRE_OWN_TAGS, .def = -1, IGNORABLE) \
+	F(S, int64,                                     begin_offset,           SINCE(12), .tagged = SINCE(12), .tag = WIRE_OWN_TAGS + 1, .def = -1, IGNORABLE)
 #define FIELDS_fetch_response_topic(F, S) \
 	F(S, string,                          topic,      UNTIL(12), IGNORABLE) \
 	F(S, uuid,                            topic_id,   SINCE(13), IGNORABLE) \
