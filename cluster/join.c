@@ -107,6 +107,12 @@ static void on_alter(void *arg, struct partition *p, const struct isr_change *c)
 		link_alter(l, p, c);
 }
 
+static bool is_alive(void *arg, int32_t broker_id)
+{
+	char address[NET_MAX_HOST + 20];
+	return join_address(arg, broker_id, address, sizeof address);
+}
+
 /* thread: the pool's */
 static int on_producer_ids(void *arg, int64_t least, int64_t *first, int64_t *last, struct err *e)
 {
@@ -501,7 +507,7 @@ int join_open(struct join **out, const struct conf *c, struct err *e)
 		return rc;
 	}
 	j->conf = c;
-	j->roles = (struct role_calls){.alter = on_alter, .lease = on_lease, .producer_ids = on_producer_ids, .arg = j};
+	j->roles = (struct role_calls){.alter = on_alter, .lease = on_lease, .alive = is_alive, .producer_ids = on_producer_ids, .arg = j};
 	j->property_calls = (struct property_calls){.change = on_change, .configure = on_configure, .born = on_born, .arg = j};
 	j->listener = (struct zk_listener){.changed = on_changed, .arg = j};
 	j->again = (struct queue_timer){.fire = on_again, .arg = j};

@@ -374,7 +374,7 @@ static void *run(void *arg)
 	pthread_setname_np(pthread_self(), "to-controller");
 	while ((work = wait_for_work(l)) != WORK_END) {
 		if (work == WORK_LEASE)
-			broker_lease_back(l->o.broker);
+			broker_look_again(l->o.broker);
 		else if (work == WORK_SHUTDOWN)
 			ask_for_shutdown(l);
 		else

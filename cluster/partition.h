@@ -78,6 +78,8 @@ bool partition_may_wait(struct partition *p);
 int partition_look(struct partition *p, struct visible *v, struct err *e);
 /* What was appended from here, to a leader elsewhere, ends at that offset: where nothing of it is here, the looks that come wait until it is visible, a second at most. Must not block. */
 void partition_expect(struct partition *p, int64_t end_offset);
+/* As partition_locate, wherever it is; needs no acquire. Waits as partition_look does. */
+int partition_find(struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e);
 /* How often what was visible was taken back by an election of who did not have it: who has read before does not know what it has read. */
 uint32_t partition_cuts(const struct partition *p);
 /* Of one who reads: as partition_acquire, where it is here; nothing has to be open where it is read elsewhere. Paired with partition_release. */

@@ -198,7 +198,8 @@ int64_t isr_high_watermark(struct isr *x, const struct isr_rule *rule, int64_t h
 	int64_t least = own_end;
 	for (int i = 0; i < x->count; i++) {
 		const struct isr_member *m = &x->member[i];
-		if (i != x->self && m->end < least && (maximal(x) & bit(i) || keeps_up(m, leader_end, rule->lag_ms, now_ms)))
+		bool joins = keeps_up(m, leader_end, rule->lag_ms, now_ms); /* in a moment, if it is there */
+		if (i != x->self && m->end < least && (maximal(x) & bit(i) || (joins && (!rule->alive || rule->alive(rule->arg, m->id)))))
 			least = m->end;
 	}
 	return least > high ? least : high;

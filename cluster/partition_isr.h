@@ -62,7 +62,12 @@ struct isr_change { /* what a leader asks the controller for: AlterPartition */
 	struct { int32_t id; int64_t broker_epoch; } member[ISR_REPLICAS]; /* all of the new ISR; broker_epoch -1: the leader itself, and where it is not known */
 };
 
-struct isr_rule { int32_t min_insync; int64_t lag_ms; };
+struct isr_rule {
+	int32_t min_insync;
+	int64_t lag_ms;
+	bool (*alive)(void *arg, int32_t id); /* whether that broker is there: else it is not waited for, if it is not in the ISR. NULL: all are */
+	void *arg;
+};
 
 /* The replicas are these from now on, of which those of `isr` are in sync; no change is under way. 0, ERR_NO_MEMORY (nothing has changed), ERR_INVALID: more than ISR_REPLICAS of them, one twice,
  * or one in the ISR that is none. */

@@ -104,6 +104,18 @@ int partition_acquire_reader(struct partition *p, struct err *e)
 	return 0;
 }
 
+int partition_find(struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e)
+{
+	if (is_elsewhere(p))
+		return remote_locate(p->topic->broker->remote, p, position, offset, record_position, e);
+	int rc = partition_acquire(p, e);
+	if (rc < 0)
+		return rc;
+	rc = partition_locate(p, position, offset, record_position, e);
+	partition_release(p);
+	return rc;
+}
+
 /* ---- cursors ---- */
 
 struct partition_cursor {

@@ -41,7 +41,8 @@ bool partition_has_lease(const struct partition *p)
 
 static struct isr_rule rule_of(const struct partition *p)
 {
-	return (struct isr_rule){.min_insync = p->topic->min_insync, .lag_ms = p->topic->broker->replica_lag_ms};
+	const struct role_calls *c = p->topic->broker->roles;
+	return (struct isr_rule){.min_insync = p->topic->min_insync, .lag_ms = p->topic->broker->replica_lag_ms, .alive = c ? c->alive : NULL, .arg = c ? c->arg : NULL};
 }
 
 static int64_t mono_ms(void)
@@ -467,7 +468,7 @@ static bool lease_is_back(void *arg, struct topic *t)
 	return !t->broker->stopping;
 }
 
-void broker_lease_back(struct broker *b)
+void broker_look_again(struct broker *b)
 {
 	topics_list(b, lease_is_back, NULL);
 }

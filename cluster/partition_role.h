@@ -23,8 +23,10 @@ struct role_calls { /* what a partition wants of the cluster */
 	/* Asks the controller for another ISR (AlterPartition), and goes on doing so until there is an answer, which goes to partition_altered with a copy of *c. Must not block. p is
 	 * referenced for the call only. */
 	void (*alter)(void *arg, struct partition *p, const struct isr_change *c);
-	/* Whether this broker is certain that the cluster has not given it up. Asked before each acknowledgement that is its alone; must not block. When it holds again, broker_lease_back. */
+	/* Whether this broker is certain that the cluster has not given it up. Asked before each acknowledgement that is its alone; must not block. When it holds again, broker_look_again. */
 	bool (*lease)(void *arg);
+	/* Whether that broker is there, as far as the controller has told; under isr_lock, must not block. NULL: all are. When one is gone: broker_look_again. */
+	bool (*alive)(void *arg, int32_t broker_id);
 	/* A block of producer ids, both ends in it, that nobody else in the cluster gets, from `least` on or above. Blocks; on a thread of the pool. NULL: this broker's own file has them. */
 	int (*producer_ids)(void *arg, int64_t least, int64_t *first, int64_t *last, struct err *e);
 	void *arg;
@@ -87,8 +89,8 @@ void partition_altered(struct partition *p, const struct isr_change *c, enum isr
 void partition_check_isr(struct partition *p, int64_t now_ms);
 /* Whether what this broker acknowledges by itself may be. Of a broker by itself: always. */
 bool partition_has_lease(const struct partition *p);
-/* The lease holds again: what waited for that goes on, in all partitions. May open logs. */
-void broker_lease_back(struct broker *b);
+/* The lease holds again, or a broker is gone: what waited for that goes on, in all partitions. May open logs. */
+void broker_look_again(struct broker *b);
 
 /* ---- follower: p acquired; ERR_NOT_LEADER where it does not follow (any more), ERR_FENCED_EPOCH and ERR_UNKNOWN_EPOCH where `epoch` is not the one that it follows ---- */
 

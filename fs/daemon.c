@@ -324,17 +324,17 @@ static int run_agent(struct daemon *d, struct err *e)
 
 static int run_mount(struct daemon *d, struct broker *b, struct join *j, const struct server *s, const char *real_dir, const char *fuse_opts, struct err *e)
 {
+	struct deliver_calls calls = {.address = address_of, .arg = j};
+	struct deliver *dl;
+	int rc = deliver_new(&dl, b, j ? &calls : NULL, conf_int(d->args->conf, "delivery.timeout.ms"), e);
+	if (rc < 0)
+		return rc;
 	struct net_address at;
 	char address[NET_MAX_HOST + 10];
 	if (s) {
 		server_advertised(s, &at);
 		net_address_text(&at, address);
 	}
-	struct deliver_calls calls = {.address = address_of, .arg = j};
-	struct deliver *dl;
-	int rc = deliver_new(&dl, b, j ? &calls : NULL, conf_int(d->args->conf, "delivery.timeout.ms"), e);
-	if (rc < 0)
-		return rc;
 	struct mount_options o = {
 		.deliver = dl,
 		.dir = real_dir,

@@ -18,16 +18,16 @@
 #include "store/err.h"
 
 struct broker;
-struct join;
 struct deliver;
+struct join;
 
 struct mount_options {
 	const char *dir;          /* from mount_prepare */
 	const char *data;         /* real path of DATA: what mount(8) shows as the source */
 	const struct conf *conf;  /* broker-level values */
+	struct deliver *deliver;  /* through which it appends */
 	struct join *join;        /* NULL: the broker is of no cluster */
 	const char *address;      /* where clients reach the broker; NULL: nowhere */
-	struct deliver *deliver;  /* through which it appends */
 	bool foreground;
 	void (*ready)(void *arg); /* called once, by another thread than mount_run's, when the first request could be served; NULL */
 	void *arg;

@@ -17,8 +17,8 @@
 
 struct broker;
 struct conf;
-struct join;
 struct deliver;
+struct join;
 struct ops;
 struct partition;
 

@@ -93,17 +93,13 @@ static int offset_at(struct partition *p, int64_t length, int64_t *offset, struc
 	*offset = -1;
 	if (length == INT64_MAX)
 		return 0;
-	int rc = partition_acquire(p, e);
-	if (rc < 0)
-		return rc;
-	rc = partition_visible(p, &v, e);
+	int rc = partition_look(p, &v, e);
 	if (rc == 0 && v.sequential)
 		rc = err_set(e, ERR_UNSUPPORTED, "topic %s is compacted: its files have no positions", partition_topic_name(p));
 	else if (rc == 0 && length >= v.end_position)
 		*offset = v.end_offset;
 	else if (rc == 0)
-		rc = length <= v.start_position ? 1 : partition_locate(p, length, offset, &position, e);
-	partition_release(p);
+		rc = length <= v.start_position ? 1 : partition_find(p, length, offset, &position, e);
 	return rc;
 }
 

@@ -174,7 +174,9 @@ void handle_leader_and_isr(struct call *c)
 	}
 	for (int32_t i = 0; i < q->topic_states.n; i++)
 		expected_add(c, &topics, q->topic_states.v[i].topic_name, &q->topic_states.v[i].topic_id);
+	size_t brokers, before;
 	join_expect(call_join(c), topics.v, topics.n);
+	free(join_brokers(call_join(c), &before));
 	a.error_code = join_begin(call_join(c), q->controller_epoch, q->broker_epoch);
 	if (a.error_code) {
 		join_arrived(call_join(c), topics.v, topics.n);
@@ -197,6 +199,9 @@ void handle_leader_and_isr(struct call *c)
 		join_settled(call_join(c), q->broker_epoch);
 	join_end(call_join(c));
 	join_arrived(call_join(c), topics.v, topics.n);
+	free(join_brokers(call_join(c), &brokers));
+	if (brokers < before)
+		broker_look_again(call_broker(c)); /* leaders do not wait for who is gone */
 	if (good)
 		call_answer(c, &a);
 	else

@@ -207,3 +207,27 @@ int remote_look(struct remote *r, struct partition *p, struct visible *v, struct
 	bool known = remote_known(p->elsewhere, v);
 	return known && rc != ERR_DELETED ? 0 : rc == ERR_TIMED_OUT ? err_set(e, ERR_OFFLINE, "%s", e->text) : rc;
 }
+
+int remote_locate(struct remote *r, struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e)
+{
+	struct turn t;
+	struct view_lookup_response_partition a;
+	remote_turn(&t, r, p, r->read_ms);
+	for (;;) {
+		int rc = remote_next(&t, false, e);
+		if (rc < 0)
+			return rc;
+		rc = remote_ask(&t, -1, position, &a, &t.why);
+		if (rc < 0)
+			continue;
+		if (a.error_code == KAFKA_POSITION_OUT_OF_RANGE || a.error_code == KAFKA_OFFSET_OUT_OF_RANGE)
+			return err_set(e, ERR_OUT_OF_RANGE, "%s-%" PRId32 ": position %" PRId64 " is not in it at broker %" PRId32, partition_topic_name(p), partition_index(p), position, t.id);
+		if (a.error_code || a.offset < 0) {
+			err_set(&t.why, ERR_OFFLINE, "broker %" PRId32 " answers %s", t.id, kafka_error_name(a.error_code));
+			continue;
+		}
+		*offset = a.offset;
+		*record_position = a.position;
+		return 0;
+	}
+}

@@ -59,6 +59,9 @@ void remote_expect(struct partition *p, int64_t end_offset);
 /* As partition_look. */
 int remote_look(struct remote *r, struct partition *p, struct visible *v, struct err *e);
 
+/* As partition_locate. Waits for who has it, for remote.read.timeout.ms. */
+int remote_locate(struct remote *r, struct partition *p, int64_t position, int64_t *offset, int64_t *record_position, struct err *e);
+
 struct remote_cursor *remote_cursor_new(struct remote *r, struct partition *p); /* NULL: no memory. p: borrowed */
 void remote_cursor_rest(struct remote_cursor *c);
 void remote_cursor_free(struct remote_cursor *c); /* NULL is fine */

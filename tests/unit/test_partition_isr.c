@@ -184,6 +184,28 @@ static void test_waits_for_who_is_about_to_join(void **state)
 	assert_int_equal(isr_high_watermark(&x, &strict, 3, 15, 15, 1103), 15); /* never more than there are */
 }
 
+static bool is_not(void *arg, int32_t id)
+{
+	return id != *(int32_t *)arg;
+}
+
+/* One that has kept up, and left with its broker, would hold up everybody until it has not been seen for lag_ms. */
+static void test_waits_for_nobody_who_is_not_there(void **state)
+{
+	int32_t gone = 3;
+	struct isr_rule knows = {.min_insync = 1, .lag_ms = 100, .alive = is_not, .arg = &gone};
+	(void)state;
+	lead(2, 10);
+	fetched(3, 10, 10, 1001);
+	fetched(2, 14, 14, 1002);
+	assert_int_equal(isr_high_watermark(&x, &usual, 10, 14, 14, 1003), 10);
+	assert_int_equal(isr_high_watermark(&x, &knows, 10, 14, 14, 1003), 14);
+	gone = 2; /* who is in the ISR counts, there or not */
+	fetched(3, 12, 14, 1004);
+	fetched(2, 11, 14, 1004);
+	assert_int_equal(isr_high_watermark(&x, &knows, 10, 14, 14, 1005), 11);
+}
+
 static void test_who_may_fetch(void **state)
 {
 	(void)state;
@@ -594,6 +616,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_slow_ones_leave, release),
 		cmocka_unit_test_teardown(test_fetches_that_do_not_name_the_partition, release),
 		cmocka_unit_test_teardown(test_waits_for_who_is_about_to_join, release),
+		cmocka_unit_test_teardown(test_waits_for_nobody_who_is_not_there, release),
 		cmocka_unit_test_teardown(test_who_may_fetch, release),
 		cmocka_unit_test_teardown(test_replicas_change, release),
 		cmocka_unit_test(test_world),

@@ -379,7 +379,7 @@ static void test_lease(void **state)
 	assert_int_equal(many.done, 0);
 	assert_int_equal(high_of(1), 2);
 	node[1].has_lease = true;
-	broker_lease_back(node[1].b);
+	broker_look_again(node[1].b);
 	for (int i = 0; i < 2000 && high_of(1) < 3; i++)
 		usleep(5000);
 	assert_int_equal(finish_append(&many.w[0]), 0);

@@ -13,6 +13,7 @@ CONCURRENT = {
     "clean",
     "counters",
     "delayed",
+    "deliver",
     "diag",
     "entries",
     "fetcher",
