@@ -34,6 +34,7 @@ struct partition_fetch {
 	int32_t last_fetched_epoch;  /* KIP-595: of the record before offset; -1: it does not say */
 	bool leader_only;            /* not from a follower: replicas, and clients that know of no others */
 	struct follower_fetch *follower; /* NULL, or: what is noted of the follower that fetches (partition_role.h) */
+	bool ends_only;              /* nothing is read */
 	bool wait;
 	/* what there is: */
 	struct partition_ends ends;  /* valid with 0 and ERR_OUT_OF_RANGE (where Kafka answers -1 each) */

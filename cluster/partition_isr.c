@@ -113,6 +113,7 @@ int isr_set(struct isr *x, int32_t self, const int32_t *replicas, int replica_co
 	x->count = replica_count;
 	x->self = place_of(m, replica_count, self);
 	x->committed = x->proposed = committed;
+	x->asking = false;
 	return 0;
 }
 
@@ -128,6 +129,7 @@ void isr_begin_epoch(struct isr *x, int64_t end, int64_t now_ms)
 {
 	x->epoch_start = end;
 	x->proposed = x->committed;
+	x->asking = false;
 	for (int i = 0; i < x->count; i++) {
 		struct isr_member *m = &x->member[i];
 		settle_pulse(m);
@@ -154,6 +156,36 @@ bool isr_has(const struct isr *x, int32_t id)
 }
 
 /* ---- how far they are ---- */
+
+static int64_t caught_up_ms(const struct isr_member *m)
+{
+	int64_t pulse_ms = m->pulse ? m->pulse->at_ms : m->caught_up_ms;
+	return pulse_ms > m->caught_up_ms ? pulse_ms : m->caught_up_ms;
+}
+
+/* Whether `m` is ahead of `best`: by its end, then by when it last had all there was. */
+static bool is_ahead(const struct isr_member *m, const struct isr_member *best)
+{
+	if (!best || m->end != best->end)
+		return !best || m->end > best->end;
+	return caught_up_ms(m) != caught_up_ms(best) ? caught_up_ms(m) > caught_up_ms(best) : m->id > best->id;
+}
+
+int32_t isr_preferred(const struct isr *x, int64_t offset, const int32_t *ids, int count)
+{
+	const struct isr_member *best = NULL;
+	for (int i = 0; i < count; i++) {
+		int at = place_of(x->member, x->count, ids[i]);
+		if (at < 0)
+			continue;
+		if (at == x->self)
+			return -1;
+		const struct isr_member *m = &x->member[at];
+		if (x->committed & bit(at) && m->end >= offset && m->log_start <= offset && is_ahead(m, best))
+			best = m;
+	}
+	return best ? best->id : -1;
+}
 
 int isr_fetched(struct isr *x, const struct isr_fetch *f, bool *trimmed)
 {
@@ -210,6 +242,7 @@ int64_t isr_high_watermark(struct isr *x, const struct isr_rule *rule, int64_t h
 static void propose(struct isr *x, uint32_t places, struct isr_change *c)
 {
 	x->proposed = places;
+	x->asking = true;
 	*c = (struct isr_change){.serial = ++x->serial};
 	for (int i = 0; i < x->count; i++)
 		if (places & bit(i)) {
@@ -221,7 +254,7 @@ static void propose(struct isr *x, uint32_t places, struct isr_change *c)
 bool isr_grow(struct isr *x, int32_t id, int64_t high, struct isr_change *c)
 {
 	int at = place_of(x->member, x->count, id);
-	if (at < 0 || x->proposed != x->committed || x->committed & bit(at))
+	if (at < 0 || x->asking || x->committed & bit(at))
 		return false;
 	if (x->member[at].end < high || x->member[at].end < x->epoch_start)
 		return false;
@@ -233,7 +266,7 @@ bool isr_shrink(struct isr *x, const struct isr_rule *rule, int64_t leader_end, 
 {
 	uint32_t stay = x->committed;
 	settle_behind(x, leader_end);
-	if (x->proposed != x->committed)
+	if (x->asking)
 		return false;
 	for (int i = 0; i < x->count; i++)
 		if (i != x->self && x->committed & bit(i) && !keeps_up(&x->member[i], leader_end, rule->lag_ms, now_ms))
@@ -244,18 +277,28 @@ bool isr_shrink(struct isr *x, const struct isr_rule *rule, int64_t leader_end, 
 	return true;
 }
 
+bool isr_restate(struct isr *x, struct isr_change *c)
+{
+	if (x->asking)
+		return false;
+	propose(x, x->committed, c);
+	return true;
+}
+
 bool isr_is_asked(const struct isr *x, uint32_t serial)
 {
-	return x->proposed != x->committed && x->serial == serial;
+	return x->asking && x->serial == serial;
 }
 
 void isr_commit(struct isr *x, const int32_t *isr, int isr_count)
 {
 	bool strange = false;
 	x->committed = x->proposed = places_of(x->member, x->count, isr, isr_count, &strange);
+	x->asking = false;
 }
 
 void isr_withdraw(struct isr *x)
 {
 	x->proposed = x->committed;
+	x->asking = false;
 }

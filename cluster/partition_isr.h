@@ -51,6 +51,7 @@ struct isr { /* zeros: the leader is its only replica */
 	int self;                  /* the leader's place; -1: this broker is none of them */
 	uint32_t committed;        /* by place: the ISR as the controller knows it */
 	uint32_t proposed;         /* as it was asked for; the same where no change is under way */
+	bool asking;               /* a change is under way */
 	uint32_t serial;           /* of the change that was asked for last */
 	int64_t epoch_start;       /* the leader's end when its epoch began */
 };
@@ -84,6 +85,9 @@ struct isr_fetch { int32_t id; int64_t broker_epoch, end, leader_end, log_start,
 /* A follower has fetched from `end` on. broker_epoch, log_start -1: it does not say. *trimmed: its log starts elsewhere than at its last Fetch. 0; ERR_NOT_FOUND: it is no replica; ERR_FENCED_EPOCH: it was started anew since. */
 int isr_fetched(struct isr *x, const struct isr_fetch *f, bool *trimmed);
 
+/* Of those `ids` the one in sync that has that offset, and most besides: -1 where the leader is one of them, or there is none. */
+int32_t isr_preferred(const struct isr *x, int64_t offset, const int32_t *ids, int count);
+
 /* That session does not speak for this partition any more. */
 void isr_rest(struct isr *x, const struct isr_pulse *pulse);
 
@@ -94,6 +98,8 @@ int64_t isr_high_watermark(struct isr *x, const struct isr_rule *rule, int64_t h
 bool isr_grow(struct isr *x, int32_t id, int64_t high, struct isr_change *c);
 /* The same for all who are to leave. */
 bool isr_shrink(struct isr *x, const struct isr_rule *rule, int64_t leader_end, int64_t now_ms, struct isr_change *c);
+/* The ISR as it is, to be committed once more: with it goes that the leader has recovered (KIP-704). false: there is another change under way, which says that too. */
+bool isr_restate(struct isr *x, struct isr_change *c);
 bool isr_is_asked(const struct isr *x, uint32_t serial); /* that change is under way */
 /* The controller has committed this one. Who is no replica is left out. */
 void isr_commit(struct isr *x, const int32_t *isr, int isr_count);

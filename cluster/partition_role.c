@@ -153,11 +153,35 @@ static void look_again(struct partition *p)
 	partition_release(p);
 }
 
+static void ask(struct partition *p, const struct isr_change *c)
+{
+	const struct role_calls *calls = p->topic->broker->roles;
+	calls->alter(calls->arg, p, c);
+}
+
+/* locks: isr_lock. */
+static void address(const struct partition *p, struct isr_change *c)
+{
+	c->leader_epoch = p->leader_epoch;
+	c->partition_epoch = p->partition_epoch;
+}
+
+/* What an unclean leader has is what there is: its log was recovered when it was opened. It says so. locks: isr_lock. */
+static bool say_recovered(struct partition *p, const struct partition_role *r, struct isr_change *c)
+{
+	if (!r->recovering || p->role != ROLE_LEADER || p->partition_epoch != r->partition_epoch || !isr_restate(&p->isr, c))
+		return false;
+	address(p, c);
+	return true;
+}
+
 int partition_become(struct partition *p, const struct partition_role *r, struct err *e)
 {
 	struct partition_standing now;
 	struct visible unused;
 	struct waiter *lost = NULL, *unsafe = NULL;
+	struct isr_change recovered;
+	bool asked = false;
 	int rc = check_role(p, r, e);
 	partition_standing(p, &now);
 	if (rc == 0 && !now.online)
@@ -169,12 +193,16 @@ int partition_become(struct partition *p, const struct partition_role *r, struct
 	pthread_mutex_lock(&p->log_lock);
 	pthread_mutex_lock(&p->isr_lock);
 	rc = take_role(p, r, &lost, e);
-	if (rc == 0)
+	if (rc == 0) {
 		unsafe = take_unsafe(p);
+		asked = say_recovered(p, r, &recovered);
+	}
 	pthread_mutex_unlock(&p->isr_lock);
 	pthread_mutex_unlock(&p->log_lock);
 	if (rc < 0)
 		return rc;
+	if (asked)
+		ask(p, &recovered);
 	partition_fail_waiters(p, lost, ERR_NOT_LEADER, NULL);
 	partition_fail_waiters(p, unsafe, ERR_NOT_ENOUGH_AFTER, NULL);
 	delayed_wake(&p->delayed, DELAYED_CHANNELS); /* what is parked with another role, or epoch, is to learn of it */
@@ -332,19 +360,6 @@ bool partition_advance(struct partition *p, int64_t appended_ms, struct err *e)
 	return disk;
 }
 
-static void ask(struct partition *p, const struct isr_change *c)
-{
-	const struct role_calls *calls = p->topic->broker->roles;
-	calls->alter(calls->arg, p, c);
-}
-
-/* locks: isr_lock. */
-static void address(const struct partition *p, struct isr_change *c)
-{
-	c->leader_epoch = p->leader_epoch;
-	c->partition_epoch = p->partition_epoch;
-}
-
 /* locks: isr_lock. */
 static int check_fetch(struct partition *p, const struct follower_fetch *f, struct err *e)
 {
@@ -413,6 +428,14 @@ int64_t partition_low_watermark(struct partition *p, bool (*alive)(void *arg, in
 	}
 	pthread_mutex_unlock(&p->isr_lock);
 	return low;
+}
+
+int32_t partition_preferred(struct partition *p, int64_t offset, const int32_t *ids, int count)
+{
+	pthread_mutex_lock(&p->isr_lock);
+	int32_t id = p->role == ROLE_LEADER ? isr_preferred(&p->isr, offset, ids, count) : -1;
+	pthread_mutex_unlock(&p->isr_lock);
+	return id;
 }
 
 void partition_follower_rests(struct partition *p, const struct isr_pulse *pulse)

@@ -39,6 +39,7 @@ struct partition_role { /* as LeaderAndIsr has it */
 	int isr_count;
 	const int32_t *replicas; /* in their order; this broker among them */
 	int replica_count;
+	bool recovering;         /* its leader was elected without being in sync, and has not said yet that it has recovered (KIP-704) */
 };
 
 /* Leader or follower, by r->leader: the one way that a role changes. ERR_FENCED_EPOCH: r is older than what is known here; ERR_INVALID: it cannot be; ERR_OFFLINE, ERR_DELETED, ERR_NO_MEMORY; nothing
@@ -76,6 +77,10 @@ void partition_follower_rests(struct partition *p, const struct isr_pulse *pulse
 bool partition_leads(const struct partition *p);
 /* Where the logs of all replicas start that are alive (NULL: none but this one is), as far as they have said in this leadership; -1: one has not. Takes isr_lock. */
 int64_t partition_low_watermark(struct partition *p, bool (*alive)(void *arg, int32_t broker_id), void *arg);
+
+/* The broker of those `ids` that a consumer had better read from, at that offset: the one in sync that is furthest, if it has it (KIP-392). -1: the leader, which is one of them, or there is no other.
+ * Takes isr_lock. */
+int32_t partition_preferred(struct partition *p, int64_t offset, const int32_t *ids, int count);
 
 enum isr_answer {
 	ISR_ALTERED,   /* isr and partition_epoch are what the controller has committed, by this change or before */

@@ -14,6 +14,7 @@
 
 #include "cluster/api/call.h"
 #include "cluster/api/fetch_sessions.h"
+#include "cluster/api/leaders.h"
 #include "cluster/delayed.h"
 #include "cluster/partition_fetch.h"
 #include "cluster/partition_role.h"
@@ -27,6 +28,7 @@ struct found { /* for each partition that is wanted */
 	int16_t error;
 	bool noted;                  /* what a follower tells of it is noted */
 	bool in_sync;                /* with that: it is in the ISR */
+	int32_t preferred;           /* the consumer had better read from that broker; -1: from here */
 };
 
 struct fetch {
@@ -36,12 +38,14 @@ struct fetch {
 	struct session_fetch session;
 	struct found *found;
 	int32_t found_count, found_room;
-	struct timer tell_ends;      /* of a replica's: not before that */
+	struct fetch_response *answer; /* as it is being made */
 	int64_t min_bytes, max_bytes, bytes, now_ms;
 	mono_t deadline;
 	bool noted;                  /* what a follower tells by it is noted: once, not each time that it is looked at again */
-	bool failed;                 /* some partition has an error, or a log that has parted: nothing is waited for */
+	bool failed;                 /* some partition has an error, or a log that has parted, or is to be read elsewhere: nothing is waited for */
 	bool ends;                   /* a replica is to be told of an end */
+	int32_t *near;               /* the brokers in the consumer's rack, where it may be sent to another */
+	int near_count;
 };
 
 static void *get_memory(void *arg, size_t n)
@@ -49,9 +53,16 @@ static void *get_memory(void *arg, size_t n)
 	return call_get(arg, n);
 }
 
+/* NULL as well where it is for another broker to answer. */
 static struct partition *find_partition(void *arg, struct wire_string topic, const struct wire_uuid *id, int32_t index, int16_t *error)
 {
-	return call_partition(arg, topic, id, index, error);
+	struct partition *p = call_partition(arg, topic, id, index, error);
+	if (p && call_is_elsewhere(arg, p)) {
+		partition_unref(p);
+		*error = KAFKA_NOT_LEADER_OR_FOLLOWER;
+		return NULL;
+	}
+	return p;
 }
 
 static void drop_data(struct fetch *f)
@@ -97,6 +108,8 @@ static bool read_one(struct fetch *f, int32_t i, int64_t room, bool wait)
 		.current_epoch = w->current_leader_epoch, .last_fetched_epoch = w->last_fetched_epoch, .wait = wait,
 		.leader_only = f->call->version < 11, /* KIP-392 */
 	};
+	x->preferred = f->near_count ? partition_preferred(x->partition, w->offset, f->near, f->near_count) : -1;
+	x->fetch.ends_only = x->preferred >= 0;
 	struct follower_fetch follower = {0};
 	if (is_follower(r) && !f->noted) {
 		follower = (struct follower_fetch){
@@ -117,7 +130,7 @@ static bool read_one(struct fetch *f, int32_t i, int64_t room, bool wait)
 	x->fetch.follower = NULL;
 	f->ends |= rc == 0 && f->session.due_only && is_further(w, &x->fetch);
 	x->error = rc < 0 ? (int16_t)kafka_error_of(rc) : KAFKA_NONE;
-	f->failed |= rc < 0 || x->fetch.diverged;
+	f->failed |= rc < 0 || x->fetch.diverged || x->preferred >= 0;
 	f->bytes += rc < 0 ? 0 : x->fetch.data.bytes;
 	return true;
 }
@@ -141,6 +154,27 @@ static bool read_all(struct fetch *f, bool wait)
 
 /* ---- answering ---- */
 
+/* KIP-951: who is in the wrong place is told the right one, and where that is. */
+static void tell_leader(struct fetch *f, int32_t i, struct fetch_response_partition *a)
+{
+	const struct wanted *w = &f->session.wanted[i];
+	struct fetch_response *to = f->answer;
+	struct leader_node node;
+	int16_t unused;
+	if (f->call->version < 16 || (a->error_code != KAFKA_NOT_LEADER_OR_FOLLOWER && a->error_code != KAFKA_FENCED_LEADER_EPOCH))
+		return;
+	struct partition *p = call_partition(f->call, w->topic, &w->topic_id, w->partition, &unused);
+	partition_leader_now(p, &a->current_leader.leader_id, &a->current_leader.leader_epoch);
+	partition_unref(p);
+	for (int32_t k = 0; k < to->node_endpoints.n; k++)
+		if (to->node_endpoints.v[k].node_id == a->current_leader.leader_id)
+			return;
+	if (!to->node_endpoints.v)
+		to->node_endpoints.v = call_array(f->call, &wire_fetch_response_endpoint, f->session.count);
+	if (to->node_endpoints.v && call_node(f->call, a->current_leader.leader_id, &node))
+		to->node_endpoints.v[to->node_endpoints.n++] = (struct fetch_response_endpoint){.node_id = node.id, .host = node.host, .port = node.port, .rack = node.rack};
+}
+
 static void describe(struct fetch *f, int32_t i, struct fetch_response_partition *a)
 {
 	const struct fetch_request *r = f->call->request;
@@ -157,8 +191,11 @@ static void describe(struct fetch *f, int32_t i, struct fetch_response_partition
 		a->begin_position = p->begin_position;
 	}
 	a->aborted_transactions.n = r->isolation_level == 1 && !x->error ? 0 : -1;
-	if (x->error)
+	if (x->error) {
+		tell_leader(f, i, a);
 		return;
+	}
+	a->preferred_read_replica = x->preferred;
 	if (p->diverged) {
 		a->diverging_epoch.epoch = p->diverging_epoch;
 		a->diverging_epoch.end_offset = p->diverging_end;
@@ -185,6 +222,7 @@ static void answer(struct fetch *f)
 	struct session_fetch *s = &f->session;
 	struct fetch_response a;
 	wire_init(&wire_fetch_response, &a);
+	f->answer = &a;
 	a.session_id = s->id;
 	a.responses.v = call_array(c, &wire_fetch_response_topic, s->count);
 	struct fetch_response_partition *p = call_array(c, &wire_fetch_response_partition, s->count);
@@ -272,13 +310,6 @@ static bool take_more(struct fetch *f)
 	return true;
 }
 
-static void ends_are_due(struct timer *t, void *arg)
-{
-	struct fetch *f = arg;
-	(void)t;
-	delayed_wake(session_changed(f->session.session), DELAYED_CHANNELS);
-}
-
 /* A replica is to be told of an end, and may be now; else it will be looked at again when it may. */
 static bool may_tell_ends(struct fetch *f)
 {
@@ -286,7 +317,7 @@ static bool may_tell_ends(struct fetch *f)
 		return false;
 	_Atomic int64_t *told_ns = session_told_ends_ns(f->session.session);
 	mono_t now = mono_now(), due = mono_after_ms((mono_t){*told_ns}, TELL_ENDS_MS);
-	if (mono_diff_ns(due, now) <= 0 || timer_arm(broker_timers(call_broker(f->call)), &f->tell_ends, due) < 0) {
+	if (mono_diff_ns(due, now) <= 0 || session_look_at(f->session.session, broker_timers(call_broker(f->call)), due) < 0) {
 		*told_ns = now.ns;
 		return true;
 	}
@@ -313,8 +344,6 @@ static int64_t missing(struct delayed *d)
 static void complete(struct delayed *d, enum delayed_verdict how)
 {
 	struct fetch *f = (struct fetch *)d;
-	if (f->session.due_only)
-		timer_cancel(broker_timers(call_broker(f->call)), &f->tell_ends);
 	bool ready = how == DELAYED_SATISFIED ? f->failed || f->bytes >= f->min_bytes || f->ends : read_all(f, false);
 	if (ready)
 		answer(f);
@@ -388,9 +417,15 @@ static bool lay_out(struct call *c, struct fetch *f)
 	f->found_count = n;
 	for (int32_t i = 0; i < n; i++) {
 		const struct wanted *w = &f->session.wanted[i];
-		f->found[i].partition = call_partition(c, w->topic, c->version >= 13 ? &w->topic_id : NULL, w->partition, &f->found[i].error);
+		f->found[i].partition = find_partition(c, w->topic, c->version >= 13 ? &w->topic_id : NULL, w->partition, &f->found[i].error);
 	}
 	return true;
+}
+
+static bool selects_by_rack(const struct call *c)
+{
+	const char *name = conf_str(call_conf(c), "replica.selector.class");
+	return strstr(name, "RackAwareReplicaSelector");
 }
 
 void handle_fetch(struct call *c)
@@ -406,7 +441,8 @@ void handle_fetch(struct call *c)
 	f->max_bytes = r->max_bytes < limit ? r->max_bytes : limit;
 	f->min_bytes = r->min_bytes < f->max_bytes ? r->min_bytes : f->max_bytes;
 	f->now_ms = mono_now().ns / 1000000;
-	f->tell_ends = (struct timer){.fire = ends_are_due, .arg = f};
+	if (!is_follower(r) && c->version >= 11 && r->rack_id.n > 0 && selects_by_rack(c))
+		f->near = call_rack(c, r->rack_id, &f->near_count);
 	int16_t error = session_begin(call_sessions(c), &f->session, r, c->version, f->now_ms, &(struct session_user){.get = get_memory, .find = find_partition, .arg = c});
 	if (error) {
 		answer_error(c, error);

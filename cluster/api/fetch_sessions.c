@@ -45,12 +45,15 @@ struct session {
 	struct entry *table, *turns, *dead;
 	/* of a replica's: */
 	bool replica;
-	_Atomic uint32_t holds;      /* of its memory: one for refs, one while its bell is to be rung */
+	_Atomic uint32_t holds;      /* of its memory: one for refs, one while its bell is to be rung, one while its timer is armed */
 	struct entry *due;           /* in turns */
 	struct isr_pulse *pulse;
 	_Atomic int64_t told_ends_ns;
 	struct delayed_list changed;
 	struct delayed_bell bell;
+	struct timer timer;
+	struct timer_heap *timers;   /* NULL: it was never armed */
+	_Atomic bool timed;          /* it is armed */
 	pthread_mutex_t raised_lock;
 	struct entry *raised;        /* raised_lock, as */
 	bool rings;                  /* the bell is with somebody who will ring it */
@@ -178,6 +181,12 @@ void sessions_free(struct sessions *s)
 {
 	if (!s)
 		return;
+	for (struct session *x = s->by_use; x; x = x->next) { /* nobody fetches any more */
+		if (x->timers)
+			timer_cancel(x->timers, &x->timer);
+		if (atomic_exchange(&x->timed, false))
+			hold_no_longer(x);
+	}
 	pthread_mutex_lock(&s->lock);
 	while (s->by_use)
 		remove_session(s, s->by_use);
@@ -249,6 +258,29 @@ static void ring_session(struct delayed_bell *b)
 	pthread_mutex_unlock(&x->raised_lock);
 	delayed_wake(&x->changed, DELAYED_CHANNELS);
 	hold_no_longer(x);
+}
+
+static void timer_came(struct timer *t, void *arg)
+{
+	struct session *x = arg;
+	(void)t;
+	if (!atomic_exchange(&x->timed, false))
+		return;
+	delayed_wake(&x->changed, DELAYED_CHANNELS);
+	hold_no_longer(x);
+}
+
+/* It is not taken back when nobody waits for it any more: that would cost more than its coming for nothing. */
+int session_look_at(struct session *x, struct timer_heap *timers, mono_t due)
+{
+	if (atomic_exchange(&x->timed, true))
+		return 0;
+	atomic_fetch_add(&x->holds, 1);
+	x->timers = timers;
+	int rc = timer_arm(timers, &x->timer, due);
+	if (rc < 0 && atomic_exchange(&x->timed, false))
+		hold_no_longer(x);
+	return rc;
 }
 
 static void make_due(struct session *x, struct entry *n)
@@ -418,6 +450,7 @@ static struct session *session_new(bool by_id, bool replica, int64_t now_ms)
 	if (replica) {
 		pulse->at_ms = now_ms;
 		x->bell.ring = ring_session;
+		x->timer = (struct timer){.fire = timer_came, .arg = x};
 		delayed_list_init(&x->changed);
 		pthread_mutex_init(&x->raised_lock, NULL);
 	}

@@ -89,6 +89,8 @@ struct delayed_list *session_changed(struct session *x);
 struct isr_pulse *session_pulse(struct session *x);
 /* When it was told last of nothing but a high watermark or a log start; of mono_now. Changed by who completes its Fetch. */
 _Atomic int64_t *session_told_ends_ns(struct session *x);
+/* Has who waits on session_changed look again at `due`, or before. ERR_NO_MEMORY. */
+int session_look_at(struct session *x, struct timer_heap *timers, mono_t due);
 
 /* ---- of all ---- */
 

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "cluster/api/call.h"
+#include "cluster/api/leaders.h"
 #include "cluster/partition_role.h"
 #include "cluster/producer_ids.h"
 #include "store/clock.h"
@@ -113,6 +114,36 @@ static void let_go(struct produce *p)
 	}
 }
 
+static void tell_leader(struct produce *p, const struct produce_response_topic *t, struct produce_response_partition *a)
+{
+	struct produce_response *to = &p->response;
+	struct leader_node node;
+	int16_t unused;
+	struct partition *partition = call_partition(p->call, t->name, p->call->version >= 13 ? &t->topic_id : NULL, a->index, &unused);
+	partition_leader_now(partition, &a->current_leader.leader_id, &a->current_leader.leader_epoch);
+	partition_unref(partition);
+	for (int32_t k = 0; k < to->node_endpoints.n; k++)
+		if (to->node_endpoints.v[k].node_id == a->current_leader.leader_id)
+			return;
+	if (!to->node_endpoints.v)
+		to->node_endpoints.v = call_array(p->call, &wire_produce_response_endpoint, p->count);
+	if (to->node_endpoints.v && call_node(p->call, a->current_leader.leader_id, &node))
+		to->node_endpoints.v[to->node_endpoints.n++] = (struct produce_response_endpoint){.node_id = node.id, .host = node.host, .port = node.port, .rack = node.rack};
+}
+
+/* KIP-951: who is in the wrong place is told the right one, and where that is. */
+static void tell_leaders(struct produce *p)
+{
+	if (p->call->version < 10)
+		return;
+	for (int32_t t = 0; t < p->response.responses.n; t++) {
+		const struct produce_response_topic *topic = &p->response.responses.v[t];
+		for (int32_t k = 0; k < topic->partition_responses.n; k++)
+			if (topic->partition_responses.v[k].error_code == KAFKA_NOT_LEADER_OR_FOLLOWER)
+				tell_leader(p, topic, &topic->partition_responses.v[k]);
+	}
+}
+
 static void one_done(struct produce *p)
 {
 	if (atomic_fetch_sub(&p->left, 1) != 1)
@@ -120,6 +151,7 @@ static void one_done(struct produce *p)
 	if (p->timed)
 		timer_cancel(broker_timers(call_broker(p->call)), &p->timer);
 	let_go(p);
+	tell_leaders(p);
 	const struct produce_request *r = p->call->request;
 	p->call->sent = sent;
 	if (r->acks == 0)
@@ -312,8 +344,8 @@ static bool find_partitions(struct call *c, struct produce *p)
 			i->partition = topic ? topic_partition(topic, asked->partition_data.v[k].index) : NULL;
 			if (!i->partition)
 				refuse(i, topic ? KAFKA_UNKNOWN_TOPIC_OR_PARTITION : error);
-			else if (topic_is_internal(topic)) {
-				refuse(i, KAFKA_INVALID_TOPIC_EXCEPTION); /* Kafka: internal topics are written by the broker alone */
+			else if (topic_is_internal(topic) || call_is_elsewhere(c, i->partition)) {
+				refuse(i, topic_is_internal(topic) ? KAFKA_INVALID_TOPIC_EXCEPTION : KAFKA_NOT_LEADER_OR_FOLLOWER); /* Kafka: internal topics are written by the broker alone */
 				partition_unref(i->partition);
 				i->partition = NULL;
 			}

@@ -72,7 +72,7 @@ static int give_role(struct call *c, const char *name, const struct leader_and_i
 	struct partition *p;
 	struct partition_role role = {
 		.leader = s->leader, .leader_epoch = s->leader_epoch, .partition_epoch = s->partition_epoch, .controller_epoch = s->controller_epoch, .isr = s->isr.v, .isr_count = s->isr.n,
-		.replicas = s->replicas.v, .replica_count = s->replicas.n,
+		.replicas = s->replicas.v, .replica_count = s->replicas.n, .recovering = s->leader_recovery_state == 1,
 	};
 	int rc = replicas_make(call_broker(c), name, t->topic_id.b, s->partition_index, s->is_new, &p, e);
 	if (rc < 0)

@@ -34,6 +34,8 @@ static const struct conf_property server_properties[] = {
 	{.name = "auto.create.topics.enable", .type = CONF_BOOL, .scope = CONF_BROKER, .preset = "true", .help = "whether a client that asks for a topic that is not there gets one made"},
 	{.name = "delete.topic.enable", .type = CONF_BOOL, .scope = CONF_BROKER, .preset = "true", .help = "whether a client may delete topics; with rmdir in the mount that is always possible"},
 	{.name = "fetch.max.bytes", .type = CONF_INT, .scope = CONF_BROKER, .preset = "57671680", .min = 1024, .max = INT32_MAX, .unit = "bytes", .help = "the most one Fetch is answered with"},
+	{.name = "replica.selector.class", .type = CONF_ENUM, .scope = CONF_BROKER, .preset = "org.apache.kafka.common.replica.LeaderSelector", .choices = "org.apache.kafka.common.replica.LeaderSelector,org.apache.kafka.common.replica.RackAwareReplicaSelector",
+	 .help = "in a cluster, where consumers read: from the leader, or (RackAwareReplicaSelector) from a replica in sync whose broker.rack is their client.rack"},
 	{.name = "max.incremental.fetch.session.cache.slots", .type = CONF_INT, .scope = CONF_BROKER, .preset = "1000", .min = 0, .max = INT32_MAX,
 	 .help = "incremental fetch sessions that are kept"},
 	{0},

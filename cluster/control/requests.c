@@ -19,15 +19,17 @@ static void add(struct brain *b, struct broker *r, const struct part *p, const s
 
 void stop_add(struct brain *b, struct broker *r, const struct part *p, bool deletes)
 {
+	/* What goes with its topic goes in whatever epoch. A replica that is moved away may be wanted again, in a later one, when a stop that was lost comes after all. */
+	int32_t epoch = deletes && b->topic[p->topic].phase >= TOPIC_DELETING ? EPOCH_DURING_DELETE : p->leader_epoch;
 	for (int32_t i = 0; i < r->stops; i++) {
 		struct stop *s = &r->stop[i];
 		if (s->topic != p->topic || s->number != p->number || s->sent || s->seal)
 			continue;
 		s->deletes = s->deletes || deletes;
-		s->leader_epoch = deletes ? EPOCH_DURING_DELETE : p->leader_epoch;
+		s->leader_epoch = epoch;
 		return;
 	}
-	add(b, r, p, &(struct stop){.leader_epoch = deletes ? EPOCH_DURING_DELETE : p->leader_epoch, .deletes = deletes});
+	add(b, r, p, &(struct stop){.leader_epoch = epoch, .deletes = deletes});
 }
 
 void seal_add(struct brain *b, struct broker *r, const struct part *p, enum stop_seal what)

@@ -89,7 +89,7 @@ ssize_t sock_sendfile(int fd, int file, uint64_t offset, size_t bytes)
 }
 
 /* The page cache is read ahead and let go of in larger pieces than a page. */
-enum { PROBE_BYTES = 128 << 10 };
+enum { PROBE_BYTES = 128 << 10, LEAST_PAGE_BYTES = 4096 };
 
 static bool page_is_cold(int file, uint64_t offset)
 {
@@ -105,7 +105,7 @@ bool sock_file_is_cold(int file, uint64_t offset, size_t bytes)
 	for (size_t at = 0; at < bytes; at += PROBE_BYTES)
 		if (page_is_cold(file, offset + at))
 			return true;
-	return bytes && page_is_cold(file, offset + bytes - 1);
+	return bytes && (offset + bytes - 1) / LEAST_PAGE_BYTES != offset / LEAST_PAGE_BYTES && page_is_cold(file, offset + bytes - 1);
 }
 
 void sock_option(int fd, int level, int option, int value)

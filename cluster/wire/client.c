@@ -10,12 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "cluster/wire/errors.h"
 #include "store/clock.h"
 
-enum { READ_STEP = 1 << 20 }; /* memory follows the bytes that come, not the length that is claimed */
+enum { READ_STEP = 1 << 20, BEGIN_BYTES = 16 << 10 }; /* memory follows the bytes that come, not the length that is claimed; so much is read with that length */
 
 /* A request without its response. */
 struct waiting {
@@ -271,18 +272,37 @@ static int send_version(struct client *c, const struct api *api, int version, co
 	return rc;
 }
 
+/* A frame's length, and what has come with it, into c->in. Only where no other response is waited for: nothing of it is another frame's then. */
+static int receive_begin(struct client *c, uint8_t length[4], mono_t deadline, struct err *e)
+{
+	struct iovec part[2] = {{length, 4}, {wr_room(&c->in, BEGIN_BYTES), BEGIN_BYTES}};
+	struct msghdr m = {.msg_iov = part, .msg_iovlen = c->n_waiting == 0 && part[1].iov_base ? 2 : 1};
+	ssize_t got;
+	while ((got = recvmsg(c->fd, &m, 0)) < 0 && (errno == EINTR || errno == EAGAIN)) {
+		int rc = errno == EAGAIN ? wait_for(c->fd, c->cancel_fd, POLLIN, deadline, c->peer, "waiting for a response", e) : 0;
+		if (rc < 0)
+			return rc;
+	}
+	if (got <= 0)
+		return got < 0 ? offline(e, errno, c->peer) : err_set(e, ERR_OFFLINE, "%s: the broker closed the connection", c->peer);
+	c->in.len = got > 4 ? (size_t)got - 4 : 0;
+	return got < 4 ? receive_all(c, length + got, 4 - (size_t)got, deadline, e) : 0;
+}
+
 /* The next frame, into c->in, without its length. */
 static int receive_frame(struct client *c, struct err *e)
 {
 	mono_t deadline = deadline_of(c);
 	uint8_t length[4];
-	int rc = receive_all(c, length, sizeof length, deadline, e);
+	wr_clear(&c->in);
+	int rc = receive_begin(c, length, deadline, e);
 	if (rc < 0)
 		return rc;
 	uint32_t n = be32_get(length);
 	if (n > CLIENT_MAX_RESPONSE)
 		return err_set(e, ERR_CORRUPT, "%s: a response of %u bytes; is it a Kafka broker, and without TLS?", c->peer, n);
-	wr_clear(&c->in);
+	if (c->in.len > n)
+		return err_set(e, ERR_CORRUPT, "%s: a response is followed by %zu bytes that nobody has asked for", c->peer, c->in.len - n);
 	while (c->in.len < n) {
 		size_t step = n - c->in.len < READ_STEP ? n - c->in.len : READ_STEP;
 		uint8_t *to = wr_room(&c->in, step);

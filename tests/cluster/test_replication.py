@@ -34,7 +34,9 @@ def look(talks, chroot):
 def member(agents, chroot):
     """member(1) -> an Agent that is broker 1 of the cluster."""
     def make(number, *options, **how):
-        return agents(f"broker.id={number}", f"zookeeper.connect={chroot}", "zookeeper.session.timeout.ms=6000", "controlled.shutdown.retry.backoff.ms=100", *options, **how)
+        agent = agents(f"broker.id={number}", f"zookeeper.connect={chroot}", "zookeeper.session.timeout.ms=6000", "controlled.shutdown.retry.backoff.ms=100", *options, start=False, **how)
+        agent.expect("no controller could be asked")       # when all of them stop
+        return agent.start()
     return make
 
 
@@ -128,3 +130,94 @@ def test_deleted_records_are_gone_everywhere_when_it_is_answered(cluster, look):
             agents[2].daemon.signal(signal.SIGCONT)
         assert delete_records(ask, "t", 8) == (NONE, 8)
         assert delete_records(ask, "t", -1) == (NONE, 10)
+
+
+# ---- where clients are sent ----
+
+
+def test_who_asks_the_wrong_broker_is_told_the_right_one(cluster, look):
+    agents = cluster(3, "broker.rack=somewhere")
+    make_topic(agents, look, "t", [1, 2])
+    here = [{"node_id": 1, "host": "127.0.0.1", "port": agents[1].port, "rack": "somewhere"}]
+    with Ask(agents[3].bootstrap) as ask:
+        answer = fetch(ask, "t", 0)
+        partition = answer["responses"][0]["partitions"][0]
+        assert (partition["error_code"], partition["current_leader"]) == (NOT_LEADER, {"leader_id": 1, "leader_epoch": 0})
+        assert answer["node_endpoints"] == here
+        answer = ask("Produce", 11, acks=1, timeout_ms=1000, topic_data=[{"name": "t", "partition_data": [{"index": 0}]}])
+        partition = answer["responses"][0]["partition_responses"][0]
+        assert (partition["error_code"], partition["current_leader"]) == (NOT_LEADER, {"leader_id": 1, "leader_epoch": 0})
+        assert answer["node_endpoints"] == here
+    agents[1].stop()
+    wait_until(lambda: state(look, "t")["leader"] == 2, what="another leader")
+    epoch = state(look, "t")["leader_epoch"]
+    with Ask(agents[2].bootstrap) as ask:
+        wait_until(lambda: fetch(ask, "t", 0)["responses"][0]["partitions"][0]["error_code"] == NONE, what="it leads")
+        answer = fetch(ask, "t", 0, current_leader_epoch=0)
+        partition = answer["responses"][0]["partitions"][0]
+        assert (partition["error_code"], partition["current_leader"]) == (FENCED_EPOCH, {"leader_id": 2, "leader_epoch": epoch})
+        assert [node["node_id"] for node in answer["node_endpoints"]] == [2]
+
+
+def test_consumers_are_sent_to_a_replica_in_their_rack(cluster, look):
+    agents = cluster(3, "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector", "replica.lag.time.max.ms=2000",
+                     extra={1: ["broker.rack=a"], 2: ["broker.rack=b"], 3: ["broker.rack=c"]})
+    make_topic(agents, look, "t", [1, 2])
+    produce(agents, "t", 10)
+
+    def preferred(rack, offset=10):
+        with Ask(agents[1].bootstrap) as ask:
+            partition = fetch(ask, "t", offset, rack_id=rack)["responses"][0]["partitions"][0]
+            return partition["error_code"], partition["preferred_read_replica"]
+    assert preferred("b") == (NONE, 2)
+    assert preferred("a") == preferred("c") == preferred("d") == preferred("") == (NONE, -1)
+    assert preferred("b", 11) == (OFFSET_OUT_OF_RANGE, -1)
+    where = set()
+
+    def note(text):
+        partition = json.loads(text)["topics"].get("t", {"partitions": {}})["partitions"].get("0")
+        if partition and partition["leader"] == 1:
+            where.add(partition["broker"])
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": agents[1].bootstrap, "group.id": "g", "client.rack": "b", "statistics.interval.ms": 100, "stats_cb": note})
+    consumer.assign([confluent_kafka.TopicPartition("t", 0, 0)])
+    seen = []
+    while len(seen) < 10:
+        seen += [message.value() for message in consumer.consume(100, 1) if not message.error()]
+    wait_until(lambda: consumer.poll(0.1) or 2 in where, what="it reads from the follower")
+    assert seen == [b"message %d" % n for n in range(10)]
+    produce(agents, "t", 1, text="later")
+    assert wait_until(lambda: consumer.poll(0.5), what="what came later").value() == b"later 0"
+    consumer.close()
+    agents[2].daemon.signal(signal.SIGSTOP)
+    try:
+        produce(agents, "t", 1)
+        wait_until(lambda: preferred("b", 12) == (NONE, -1), what="who is not in sync is not chosen")
+    finally:
+        agents[2].daemon.signal(signal.SIGCONT)
+
+
+def test_a_replica_selector_that_is_not_known_is_refused(agents):
+    agent = agents("replica.selector.class=com.example.Mine", start=False)
+    agent.expect("spoolfs agent: ")
+    with pytest.raises(AssertionError):
+        agent.start()
+    agent.daemon = None
+    assert "replica.selector.class" in agent.messages() and "RackAwareReplicaSelector" in agent.messages()
+
+
+# ---- elected without being in sync ----
+
+
+def test_a_leader_that_was_not_in_sync_says_that_it_has_recovered(cluster, look):
+    """KIP-704: the state says that it is recovering, until its leader says otherwise; it has nobody to take into the ISR here."""
+    agents = cluster(3, "replica.lag.time.max.ms=1000")
+    make_topic(agents, look, "t", [1, 2], **{"unclean.leader.election.enable": "true"})
+    agents[2].stop(signal.SIGKILL, status=None)
+    wait_until(lambda: state(look, "t")["isr"] == [1], 60, "the follower is out")
+    produce(agents, "t", 3, acks=1)
+    agents[1].stop(signal.SIGKILL, status=None)
+    wait_until(lambda: state(look, "t")["leader"] == -1, 60, "nobody leads")
+    agents[2].start()
+    wait_until(lambda: state(look, "t")["leader"] == 2, 60, "an unclean leader")
+    wait_until(lambda: state(look, "t").get("leader_recovery_state", 0) == 0, 30, "it has recovered")
+    assert state(look, "t")["isr"] == [2]

@@ -47,6 +47,7 @@ struct w_broker {
 	bool before[W_TOPICS][W_PARTS]; /* a member since before its unclean stop, for all that has been written */
 	struct w_told told[W_TOPICS][W_PARTS];
 	int deleted[W_TOPICS], stopped[W_TOPICS], told_of_gone[W_TOPICS];
+	int32_t delete_epoch; /* of the stop that deleted last */
 	int sealed[W_TOPICS];       /* partitions that it has sealed, less those it has unsealed */
 	int16_t seal_error;         /* what it says when it is to seal one */
 	int32_t end_epoch[W_PARTS]; /* of topic 0: what it says it has */
@@ -468,6 +469,7 @@ static void w_answer_request(struct world *w, int32_t id)
 					continue;
 				}
 				r->deleted[topic] += deletes;
+				r->delete_epoch = deletes ? s->leader_epoch : r->delete_epoch;
 				r->stopped[topic] += !deletes;
 				if (deletes)
 					r->told[topic][q->topic_states.v[t].partition_states.v[i].partition_index].any = false;

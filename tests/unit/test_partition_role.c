@@ -682,9 +682,29 @@ static void test_batches_of_a_later_epoch(void **state)
 	assert_string_equal(log_of(2), "old ");
 }
 
+static void test_an_unclean_leader_says_that_it_has_recovered(void **state)
+{
+	int32_t isr[] = {1}, replicas[] = {1, 2};
+	(void)state;
+	open_nodes(1);
+	struct partition_role r = {.leader = 1, .leader_epoch = 5, .partition_epoch = 100, .controller_epoch = 1, .isr = isr, .isr_count = 1, .replicas = replicas, .replica_count = 2, .recovering = true};
+	assert_int_equal(partition_become(node[1].p, &r, &err), 0);
+	assert_string_equal(asked_of(1), "1"); /* the ISR as it is */
+	assert_true(node[1].asked.leader_epoch == 5 && node[1].asked.partition_epoch == 100);
+	assert_int_equal(partition_become(node[1].p, &r, &err), 0); /* known */
+	assert_int_equal(node[1].asked_count, 1);
+	partition_epoch = 100;
+	grant(1);
+	r.partition_epoch = 102;
+	r.recovering = false;
+	assert_int_equal(partition_become(node[1].p, &r, &err), 0);
+	assert_int_equal(node[1].asked_count, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_an_unclean_leader_says_that_it_has_recovered, setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_high_watermark_and_acks_all, setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_min_insync_replicas, setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_patience, setup_nodes, teardown_nodes),
