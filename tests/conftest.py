@@ -10,7 +10,7 @@ import pytest
 
 from lib.mounting import Mounts
 
-pytest_plugins = ["lib.agents", "lib.cluster", "lib.control_talk", "lib.hosts", "lib.joined", "lib.serving", "lib.zk_talk", "lib.zookeeper"]
+pytest_plugins = ["lib.hosts", "lib.zookeeper", "lib.agents", "lib.zk_talk", "lib.control_talk", "lib.joined", "lib.serving", "lib.cluster"]
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILDS = ("plain", "asan", "tsan")
