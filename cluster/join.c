@@ -19,9 +19,10 @@
 #include "cluster/zk/settings.h"
 #include "store/diag.h"
 #include "store/dirs.h"
+#include "store/pool.h"
 
 /* A registration waits for that of the process before it to expire, which takes twice its session's timeout at most, and for some round trips. */
-enum { AGAIN_MS = 200, REGISTRATION_MS = 30000 };
+enum { AGAIN_MS = 200, REGISTRATION_MS = 30000, WAITERS = 8 };
 
 const struct conf_property join_properties[] = {
 	{.name = "config.change.retention.ms", .type = CONF_INT, .scope = CONF_BROKER, .preset = "900000", .min = 0, .max = INT64_MAX, .unit = "ms",
@@ -43,6 +44,7 @@ struct join {
 	const struct conf *conf;
 	struct role_calls roles;
 	struct property_calls property_calls;
+	struct pool *pool;
 	struct join_topics *topics;
 	struct zk_settings zk_settings;
 	struct broker *broker;
@@ -499,9 +501,12 @@ int join_open(struct join **out, const struct conf *c, struct err *e)
 	int rc = zk_settings_read(&j->zk_settings, c, e);
 	if (rc == 0)
 		rc = queue_new(&j->queue, "cluster", e);
+	if (rc == 0 && !(j->pool = pool_new("zk-wait", WAITERS)))
+		rc = err_set(e, ERR_NO_MEMORY, "no memory for taking part in a cluster");
 	if (rc == 0)
 		rc = join_topics_new(&j->topics, j, c, e);
 	if (rc < 0) {
+		pool_free(j->pool);
 		queue_free(j->queue);
 		free(j);
 		return rc;
@@ -529,6 +534,11 @@ const struct role_calls *join_roles(struct join *j)
 const struct topic_calls *join_topic_calls(struct join *j)
 {
 	return join_topics_calls(j->topics);
+}
+
+struct pool *join_pool(struct join *j)
+{
+	return j->pool;
 }
 
 const struct property_calls *join_property_calls(struct join *j)
@@ -675,6 +685,7 @@ void join_free(struct join *j)
 {
 	if (!j)
 		return;
+	pool_free(j->pool);
 	queue_call(j->queue, stop_timer, j);
 	controller_free(j->controller);
 	queue_free(j->queue);

@@ -53,6 +53,9 @@ void join_end(struct join *j);
 /* All of the roles that registration has were given: what is missing here counts nowhere any more. Blocks. */
 void join_settled(struct join *j, int64_t broker_epoch);
 
+/* Threads for what may wait for ZooKeeper: those of the broker's pool are wanted by what goes on without it. */
+struct pool *join_pool(struct join *j);
+
 /* Topics of which a controller is about to tell something, for join_begin's caller: their properties are known here between the two, as far as ZooKeeper answers in time. Block. */
 struct configs_topic;
 void join_expect(struct join *j, const struct configs_topic *v, size_t n);

@@ -451,8 +451,7 @@ void configs_expect(struct configs *c, const struct configs_topic *v, size_t n)
 		pthread_mutex_unlock(&c->lock);
 	}
 	pthread_mutex_lock(&c->lock);
-	int rc = waits ? wait_read(c, c->o.timeout_ms < EXPECT_MS ? c->o.timeout_ms : EXPECT_MS, &e) : 0;
-	if (rc < 0 && rc != ERR_STOPPING)
+	if (waits && wait_read(c, c->o.timeout_ms < EXPECT_MS ? c->o.timeout_ms : EXPECT_MS, &e) < 0 && e.code != ERR_STOPPING)
 		diag_warning("the properties of topics that are new here could not be read: %s", e.text);
 	pthread_mutex_unlock(&c->lock);
 }

@@ -213,6 +213,7 @@ static void run_later(struct pool_job *job)
 	remote_set_given_up(is_interrupted, l->req);
 	l->run(l);
 	remote_set_given_up(NULL, NULL);
+	free(l->data);
 	free(l);
 	job_done(o);
 }
@@ -221,6 +222,7 @@ void ops_later(struct ops *o, const struct later *like)
 {
 	struct later *l = malloc(sizeof *l);
 	if (!l) {
+		free(like->data);
 		fuse_reply_err(like->req, ENOMEM);
 		return;
 	}
@@ -301,6 +303,24 @@ static void reply_owner_changed(struct ops *o, fuse_req_t req, const struct node
 	pool_run(broker_pool(o->broker), &c->job);
 }
 
+struct change { struct stat want; int set; };
+
+static void set_attributes(struct ops *o, fuse_req_t req, const struct node *n, const struct change *c)
+{
+	struct err e = ERR_INIT;
+	if ((c->set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_MODE)) && set_owner(n, &c->want, c->set, &e) < 0)
+		ops_fail(req, "cannot change owner or mode", n->partition, &e);
+	else if (c->set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+		reply_owner_changed(o, req, n);
+	else
+		reply_attributes(o, req, n);
+}
+
+static void setattr_later(struct later *l)
+{
+	set_attributes(l->ops, l->req, l->node, l->data);
+}
+
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *want, int set, struct fuse_file_info *fi)
 {
 	struct ops *o = ops_of(req);
@@ -324,12 +344,14 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *want, int se
 			return;
 		}
 	}
-	if ((set & owner) && set_owner(n, want, set, &e) < 0)
-		ops_fail(req, "cannot change owner or mode", n->partition, &e);
-	else if (set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
-		reply_owner_changed(o, req, n);
-	else
-		reply_attributes(o, req, n);
+	struct change change = {*want, set};
+	struct change *copy = (set & owner) && o->cluster.join ? malloc(sizeof *copy) : NULL;
+	if (copy) { /* it is written to ZooKeeper */
+		*copy = change;
+		ops_later(o, &(struct later){.req = req, .node = n, .data = copy, .run = setattr_later});
+	} else {
+		set_attributes(o, req, n, &change);
+	}
 }
 
 /* ---- the filesystem, extended attributes ---- */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -312,10 +313,50 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struct fuse_
 		read_now(req, handle_of(fi), size, at);
 }
 
+static void configure_now(fuse_req_t req, struct handle *h, const char *text, size_t size)
+{
+	struct err e = ERR_INIT;
+	if (controlfile_write(h->control, text, size, &e) < 0)
+		ops_fail(req, "cannot configure", NULL, &e);
+	else
+		fuse_reply_write(req, size);
+}
+
+static void configure_later(struct later *l)
+{
+	configure_now(l->req, handle_of(&l->fi), l->data, l->size);
+}
+
+/* In a cluster it is written to ZooKeeper. */
+static void configure(fuse_req_t req, struct handle *h, const char *text, size_t size, const struct fuse_file_info *fi)
+{
+	struct ops *o = ops_of(req);
+	char *copy = o->cluster.join && size ? malloc(size) : NULL;
+	if (!copy) {
+		configure_now(req, h, text, size);
+		return;
+	}
+	memcpy(copy, text, size);
+	ops_later(o, &(struct later){.req = req, .node = h->node, .fi = *fi, .size = size, .data = copy, .run = configure_later});
+}
+
+static void end_configuring(fuse_req_t req, struct handle *h)
+{
+	struct err e = ERR_INIT;
+	if (controlfile_flush(h->control, &e) < 0)
+		ops_fail(req, "cannot configure", NULL, &e);
+	else
+		fuse_reply_err(req, 0);
+}
+
+static void end_configuring_later(struct later *l)
+{
+	end_configuring(l->req, handle_of(&l->fi));
+}
+
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t at, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi);
-	struct err e = ERR_INIT;
 	(void)ino;
 	(void)at; /* the kernel's guess of the end */
 	if (!(fi->flags & O_APPEND))
@@ -324,23 +365,22 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 		writer_write(h->writer, req, fi->lock_owner, buf, size);
 	else if (!h->control)
 		fuse_reply_err(req, EBADF);
-	else if (controlfile_write(h->control, buf, size, &e) < 0)
-		ops_fail(req, "cannot configure", NULL, &e);
 	else
-		fuse_reply_write(req, size);
+		configure(req, h, buf, size, fi);
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct ops *o = ops_of(req);
 	struct handle *h = handle_of(fi);
-	struct err e = ERR_INIT;
 	(void)ino;
 	locks_drop(&o->locks, node_ino(h->node), LOCK_POSIX, fi->lock_owner, 0);
 	if (h->writer)
 		writer_flush(h->writer, req, fi->lock_owner);
-	else if (h->control && controlfile_flush(h->control, &e) < 0)
-		ops_fail(req, "cannot configure", NULL, &e);
+	else if (h->control && o->cluster.join)
+		ops_later(o, &(struct later){.req = req, .node = h->node, .fi = *fi, .run = end_configuring_later});
+	else if (h->control)
+		end_configuring(req, h);
 	else
 		fuse_reply_err(req, 0);
 }

@@ -61,7 +61,7 @@ struct ops {
 
 struct ops *ops_of(fuse_req_t req);
 
-struct later { /* a request that may have to wait for other brokers, on its way to a thread that may */
+struct later { /* a request that may have to wait for other brokers, or for ZooKeeper, on its way to a thread that may */
 	struct pool_job job;
 	struct ops *ops;
 	fuse_req_t req;
@@ -69,6 +69,7 @@ struct later { /* a request that may have to wait for other brokers, on its way 
 	struct fuse_file_info fi;   /* a copy; not of all requests */
 	size_t size;
 	off_t at;
+	void *data;                 /* what else it takes, from malloc: freed behind run, and where that is not called */
 	void (*run)(struct later *l); /* answers */
 };
 /* like: all but job and ops. Without memory it answers ENOMEM. */

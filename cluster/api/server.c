@@ -75,6 +75,7 @@ struct row {
 	void (*handle)(struct call *c);
 	bool blocks; /* on the disk, or for long: runs in the pool, and the connection's next request waits */
 	bool cluster; /* there is no such API but in a cluster */
+	bool waits;   /* in a cluster for ZooKeeper: then that runs in the threads of join_pool */
 };
 
 static const struct row rows[API_KEYS] = {
@@ -92,9 +93,9 @@ static const struct row rows[API_KEYS] = {
 	[API_DELETE_TOPICS] = {handle_delete_topics, true},
 	[API_CREATE_PARTITIONS] = {handle_create_partitions, true},
 	[API_DELETE_RECORDS] = {handle_delete_records},
-	[API_DESCRIBE_CONFIGS] = {handle_describe_configs, true},
-	[API_ALTER_CONFIGS] = {handle_alter_configs, true},
-	[API_INCREMENTAL_ALTER_CONFIGS] = {handle_incremental_alter_configs, true},
+	[API_DESCRIBE_CONFIGS] = {handle_describe_configs, true, .waits = true},
+	[API_ALTER_CONFIGS] = {handle_alter_configs, true, .waits = true},
+	[API_INCREMENTAL_ALTER_CONFIGS] = {handle_incremental_alter_configs, true, .waits = true},
 	[API_DESCRIBE_LOG_DIRS] = {handle_describe_log_dirs, true},
 	[API_FIND_COORDINATOR] = {handle_find_coordinator},
 	[API_JOIN_GROUP] = {handle_join_group},
@@ -358,13 +359,18 @@ static void run_work(struct pool_job *job)
 	c->work(c);
 }
 
-void call_to_pool(struct call *c, void (*work)(struct call *c), bool in_order)
+static void to_pool(struct call *c, struct pool *pool, void (*work)(struct call *c), bool in_order)
 {
 	if (in_order)
 		c->r->barrier = true;
 	c->work = work;
 	c->job.run = run_work;
-	pool_run(broker_pool(c->server->broker), &c->job);
+	pool_run(pool, &c->job);
+}
+
+void call_to_pool(struct call *c, void (*work)(struct call *c), bool in_order)
+{
+	to_pool(c, broker_pool(c->server->broker), work, in_order);
 }
 
 /* Header and request. false: the connection was closed, or the call answered. */
@@ -417,7 +423,7 @@ static void on_request(void *arg, struct net_request *r)
 	if (!call_handles(c, c->api->key))
 		call_close(c, "there is no such API here");
 	else if (row->blocks)
-		call_to_pool(c, row->handle, true);
+		to_pool(c, row->waits && c->server->join ? join_pool(c->server->join) : broker_pool(c->server->broker), row->handle, true);
 	else
 		row->handle(c);
 }

@@ -255,3 +255,23 @@ def test_a_topic_that_the_cluster_has_not_keeps_its_properties(agents, member, l
     wait_until(lambda: knows(alone, "t"), what="another topic")
     alter(alone, TOPIC, "t", (SET, "retention.ms", "5"))
     assert cached(alone, "old-0")["retention.ms"] == "86400000"
+
+
+def test_without_zookeeper_what_is_known_stays_in_force(agents, zookeepers, talks):
+    zk = zookeepers()
+    one = agents("broker.id=1", f"zookeeper.connect={zk.connect}", "zookeeper.session.timeout.ms=4000", "request.timeout.ms=2000", "controlled.shutdown.retry.backoff.ms=100")
+    one.expect("")
+    with Ask(one.bootstrap) as ask:
+        wait_until(lambda: ask("Metadata", topics=[])["controller_id"] == 1, what="a controller")
+    topic(one.program, one.bootstrap, "create", "t", "-o", "retention.ms=5000")
+    zk.server[0].kill()
+    assert described(one, TOPIC, "t") == {"retention.ms": "5000"}
+    alter(one, TOPIC, "t", (SET, "retention.ms", "6000"), error=7)         # REQUEST_TIMED_OUT
+    assert described(one, TOPIC, "t") == {"retention.ms": "5000"}
+    zk.server[0].start()
+
+    def altered():
+        with Ask(one.bootstrap) as ask:
+            return ask("IncrementalAlterConfigs", resources=[{"resource_type": TOPIC, "resource_name": "t", "configs": [{"name": "segment.bytes", "config_operation": SET, "value": "100000"}]}])["responses"][0]["error_code"] == 0
+    wait_until(altered, 60, "it can be changed again")
+    assert described(one, TOPIC, "t") == {"retention.ms": "5000", "segment.bytes": "100000"}
