@@ -513,6 +513,8 @@ static void free_broker(struct broker *b)
 	pthread_rwlock_destroy(&b->told_lock);
 	pthread_mutex_destroy(&b->create_lock);
 	pthread_mutex_destroy(&b->defaults_lock);
+	for (int i = 0; i < THROTTLE_SIDES; i++)
+		pthread_mutex_destroy(&b->throttle[i].lock);
 	pthread_mutex_destroy(&b->listen_lock);
 	pthread_mutex_destroy(&b->configure_lock);
 	free(b);
@@ -541,6 +543,8 @@ int broker_open(struct broker **out, const struct broker_options *o, struct err 
 	pthread_rwlock_init(&b->told_lock, NULL);
 	pthread_mutex_init(&b->create_lock, NULL);
 	pthread_mutex_init(&b->defaults_lock, NULL);
+	for (int i = 0; i < THROTTLE_SIDES; i++)
+		pthread_mutex_init(&b->throttle[i].lock, NULL);
 	pthread_mutex_init(&b->listen_lock, NULL);
 	pthread_mutex_init(&b->configure_lock, NULL);
 	b->label = strdup(o->label ? o->label : "");

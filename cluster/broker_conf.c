@@ -18,7 +18,7 @@ bool broker_conf_is_dynamic(const struct conf_schema *s, const struct conf_prope
 	const struct conf_property *const *rows = conf_rows(s, &n);
 	if (row->hidden || !(row->scope & CONF_BROKER) || row->finer)
 		return false;
-	if (row->scope & CONF_TOPIC || !strcmp(row->name, "producer.id.expiration.ms"))
+	if (row->scope & CONF_TOPIC || !strcmp(row->name, "producer.id.expiration.ms") || strstr(row->name, ".replication.throttled.rate"))
 		return true;
 	for (size_t i = 0; i < n; i++)
 		if (rows[i]->scope & CONF_TOPIC && rows[i]->broker_name && !strcmp(rows[i]->broker_name, row->name))

@@ -19,6 +19,7 @@
 #include "cluster/delayed.h"
 #include "cluster/partition.h"
 #include "cluster/partition_role.h"
+#include "cluster/throttle.h"
 #include "cluster/topics.h"
 #include "store/checkpoint.h"
 #include "store/consent.h"
@@ -68,6 +69,7 @@ struct broker {
 	struct remote *_Atomic remote;  /* who reads what others have; NULL: nobody */
 	enum flush_acks flush_acks;
 	int64_t replica_lag_ms;         /* replica.lag.time.max.ms */
+	struct throttle throttle[THROTTLE_SIDES];
 	pthread_mutex_t defaults_lock;  /* a leaf: only for taking a reference to them, and for putting others in their place */
 	struct defaults *defaults;
 	pthread_mutex_t configure_lock; /* one changes them at a time; held over writing their files */
@@ -133,6 +135,7 @@ struct topic {
 	_Atomic uint32_t refs;
 	_Atomic uint32_t generation;    /* of its properties */
 	_Atomic int32_t min_insync;     /* min.insync.replicas */
+	_Atomic unsigned throttles;     /* by side, as a bit: some of its replicas are throttled */
 	UT_hash_handle hh, by_id;
 
 	pthread_mutex_t conf_lock;      /* defaults, conf, limits, owner, partitions' growth */
@@ -302,6 +305,7 @@ bool partition_is_dirty_since(struct partition *p, int64_t before_ms);
 
 /* ---- topics ---- */
 struct limits topic_limits(struct topic *t);
+unsigned topic_throttles(const struct conf *c); /* throttle.c: for topic.throttles */
 /* Durable: its logs may have gaps from now on. */
 int topic_note_compacted(struct topic *t, struct err *e);
 void topic_default_owner(struct topic_owner *o);

@@ -130,6 +130,9 @@ static int fetch(struct partition *p, struct partition_fetch *f, struct err *e)
 			return rc;
 		partition_take_ends(p, &f->ends); /* that may have moved the high watermark, which it is told */
 	}
+	f->slowed = f->slow && !(f->follower ? f->follower->in_sync : f->in_sync) && f->offset < f->ends.log_end;
+	if (f->slowed)
+		return 0;
 	f->data.offset = offset;
 	f->data.bound = end_by(&f->ends, f->isolation);
 	f->data.max_bytes = f->max_bytes;
@@ -156,7 +159,7 @@ static int fetch(struct partition *p, struct partition_fetch *f, struct err *e)
 int partition_fetch(struct partition *p, struct partition_fetch *f, struct err *e)
 {
 	f->data = (struct log_fetch){0};
-	f->held = f->diverged = false;
+	f->held = f->diverged = f->slowed = false;
 	f->begin_offset = f->begin_position = -1;
 	int rc = acquire_in_epoch(p, f->current_epoch, f->leader_only || f->isolation == ISOLATION_NONE, f->wait, e);
 	if (rc)

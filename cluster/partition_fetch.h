@@ -34,10 +34,12 @@ struct partition_fetch {
 	int32_t last_fetched_epoch;  /* KIP-595: of the record before offset; -1: it does not say */
 	bool leader_only;            /* not from a follower: replicas, and clients that know of no others */
 	struct follower_fetch *follower; /* NULL, or: what is noted of the follower that fetches (partition_role.h) */
-	bool ends_only;              /* nothing is read */
+	bool ends_only;              /* nothing is read, */
+	bool slow, in_sync;          /* nor where it is slow, and the follower not in sync; in_sync: without `follower`, whether it was when it was noted */
 	bool wait;
 	/* what there is: */
 	struct partition_ends ends;  /* valid with 0 and ERR_OUT_OF_RANGE (where Kafka answers -1 each) */
+	bool slowed;                 /* no data: by `slow` */
 	bool diverged;               /* no data: the epoch that was fetched last ends earlier here, namely: */
 	int32_t diverging_epoch;
 	int64_t diverging_end;

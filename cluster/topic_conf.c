@@ -127,6 +127,10 @@ const struct conf_property cluster_properties[] = {
 	 .broker_name = "log.message.timestamp.type", .help = "whose time a record has: its maker's, or the append's"},
 	{.name = "log.message.timestamp.type", .type = CONF_ENUM, .scope = CONF_BROKER, .preset = "CreateTime", .choices = "CreateTime,LogAppendTime",
 	 .help = "message.timestamp.type of topics that do not set it"},
+	{.name = "follower.replication.throttled.rate", .type = CONF_INT, .scope = CONF_BROKER, .preset = "9223372036854775807", .min = 0, .max = INT64_MAX, .unit = "bytes/s",
+	 .help = "how fast this broker copies the replicas of follower.replication.throttled.replicas that are not in sync, all together"},
+	{.name = "leader.replication.throttled.rate", .type = CONF_INT, .scope = CONF_BROKER, .preset = "9223372036854775807", .min = 0, .max = INT64_MAX, .unit = "bytes/s",
+	 .help = "how fast others copy from this broker what leader.replication.throttled.replicas has, where they are not in sync, all together"},
 	{.name = "follower.replication.throttled.replicas", .type = CONF_LIST, .scope = CONF_TOPIC, .check = check_throttled,
 	 .help = "replicas whose copying from their leader is slowed down: PARTITION:BROKER,... or *; without effect where a partition has one replica"},
 	{.name = "leader.replication.throttled.replicas", .type = CONF_LIST, .scope = CONF_TOPIC, .check = check_throttled,
@@ -258,6 +262,7 @@ static void refresh(struct topic *t)
 		t->limits.log.segment_ms = t->limits.clean.max_lag_ms;
 	t->compact = t->limits.clean.compact;
 	t->min_insync = (int32_t)conf_int(c, "min.insync.replicas");
+	t->throttles = topic_throttles(c);
 	t->compacted = t->compact || conf_bool(c, "spoolfs.compacted");
 	style_of(c, &t->limits.style);
 	ingest_rule_of(c, &t->limits.style, &t->limits.ingest);

@@ -18,9 +18,10 @@
 #include "cluster/delayed.h"
 #include "cluster/partition_fetch.h"
 #include "cluster/partition_role.h"
+#include "cluster/throttle.h"
 #include "store/clock.h"
 
-enum { TELL_ENDS_MS = 5 };
+enum { TELL_ENDS_MS = 5, SLOW_NS = 20000000 };
 
 struct found { /* for each partition that is wanted */
 	struct partition *partition; /* referenced; NULL: there is none */
@@ -28,6 +29,7 @@ struct found { /* for each partition that is wanted */
 	int16_t error;
 	bool noted;                  /* what a follower tells of it is noted */
 	bool in_sync;                /* with that: it is in the ISR */
+	bool throttled;              /* what it is given is counted */
 	int32_t preferred;           /* the consumer had better read from that broker; -1: from here */
 };
 
@@ -44,6 +46,7 @@ struct fetch {
 	bool noted;                  /* what a follower tells by it is noted: once, not each time that it is looked at again */
 	bool failed;                 /* some partition has an error, or a log that has parted, or is to be read elsewhere: nothing is waited for */
 	bool ends;                   /* a replica is to be told of an end */
+	bool slowed;                 /* or is not given all it might be: not before the throttle lets it */
 	int32_t *near;               /* the brokers in the consumer's rack, where it may be sent to another */
 	int near_count;
 };
@@ -110,6 +113,9 @@ static bool read_one(struct fetch *f, int32_t i, int64_t room, bool wait)
 	};
 	x->preferred = f->near_count ? partition_preferred(x->partition, w->offset, f->near, f->near_count) : -1;
 	x->fetch.ends_only = x->preferred >= 0;
+	x->throttled = is_follower(r) && partition_is_throttled(x->partition, THROTTLE_LEADER);
+	x->fetch.slow = x->throttled && broker_throttle_wait_ns(call_broker(f->call), THROTTLE_LEADER);
+	x->fetch.in_sync = x->in_sync;
 	struct follower_fetch follower = {0};
 	if (is_follower(r) && !f->noted) {
 		follower = (struct follower_fetch){
@@ -128,6 +134,7 @@ static bool read_one(struct fetch *f, int32_t i, int64_t room, bool wait)
 		x->in_sync = follower.in_sync;
 	}
 	x->fetch.follower = NULL;
+	f->slowed |= rc == 0 && x->fetch.slowed;
 	f->ends |= rc == 0 && f->session.due_only && is_further(w, &x->fetch);
 	x->error = rc < 0 ? (int16_t)kafka_error_of(rc) : KAFKA_NONE;
 	f->failed |= rc < 0 || x->fetch.diverged || x->preferred >= 0;
@@ -139,7 +146,7 @@ static bool read_one(struct fetch *f, int32_t i, int64_t room, bool wait)
 static bool read_all(struct fetch *f, bool wait)
 {
 	f->bytes = 0;
-	f->failed = f->ends = false;
+	f->failed = f->ends = f->slowed = false;
 	for (int32_t i = 0; i < f->session.count; i++) {
 		int64_t room = f->max_bytes - f->bytes;
 		f->failed |= f->found[i].error && !f->found[i].partition;
@@ -203,6 +210,8 @@ static void describe(struct fetch *f, int32_t i, struct fetch_response_partition
 	}
 	a->records.n = (int32_t)p->data.bytes;
 	a->records.range = p->data.bytes ? (void *)&p->data : NULL;
+	if (x->throttled)
+		broker_throttle_took(call_broker(f->call), THROTTLE_LEADER, a->records.n);
 	if (a->aborted_transactions.n < 0 || !p->data.abort_count)
 		return;
 	a->aborted_transactions.v = call_array(f->call, &wire_fetch_response_aborted_transaction, (int32_t)p->data.abort_count);
@@ -234,7 +243,7 @@ static void answer(struct fetch *f)
 	for (int32_t i = 0; i < s->count; i++) {
 		struct wanted *w = &s->wanted[i];
 		describe(f, i, p);
-		w->stays_due = p->error_code || p->records.n || f->found[i].fetch.diverged || !f->found[i].noted || !f->found[i].in_sync;
+		w->stays_due = p->error_code || p->records.n || f->found[i].fetch.diverged || f->found[i].fetch.slowed || !f->found[i].noted || !f->found[i].in_sync;
 		if (!session_has_news(s, w, p)) {
 			wire_init(&wire_fetch_response_partition, p);
 			continue;
@@ -336,6 +345,10 @@ static int64_t missing(struct delayed *d)
 		return 0;
 	if (f->failed || f->bytes >= f->min_bytes || may_tell_ends(f))
 		return 0;
+	if (f->slowed && f->session.due_only) {
+		int64_t wait_ns = broker_throttle_wait_ns(call_broker(f->call), THROTTLE_LEADER);
+		session_look_at(f->session.session, broker_timers(call_broker(f->call)), (mono_t){mono_now().ns + (wait_ns < SLOW_NS ? wait_ns : SLOW_NS)});
+	}
 	int64_t more = f->min_bytes - f->bytes;
 	drop_data(f);
 	return more;

@@ -6,6 +6,7 @@
 
 #include "cluster/partition_role.h"
 #include "cluster/replica/model.h"
+#include "cluster/throttle.h"
 #include "cluster/wire/errors.h"
 #include "store/diag.h"
 
@@ -204,6 +205,9 @@ static void take(struct followed *x, const struct fetch_response_partition *a)
 	} else {
 		x->told = 0;
 		x->refused_offset = -1;
+		x->in_step = x->offset >= a->high_watermark;
+		if (n && partition_is_throttled(x->p, THROTTLE_FOLLOWER))
+			broker_throttle_took(x->thread->f->broker, THROTTLE_FOLLOWER, (int64_t)n);
 	}
 }
 

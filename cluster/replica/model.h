@@ -44,6 +44,7 @@ struct followed {
 	int64_t offset;          /* where it goes on: -1 asks for the leader's log start */
 	int32_t last_epoch;
 	int64_t log_start;       /* its own */
+	bool in_step;            /* it had all that was committed */
 	int64_t refused_offset;  /* the leader has refused it, though the logs were aligned by epochs; -1: none */
 	mono_t not_before;       /* the leader, or the log, is to be left alone until then */
 	int told;                /* the error that was told last; 0 once it goes on */

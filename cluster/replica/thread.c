@@ -13,11 +13,13 @@
 #include "cluster/broker.h"
 #include "cluster/partition.h"
 #include "cluster/replica/model.h"
+#include "cluster/throttle.h"
 #include "cluster/wire/errors.h"
 #include "store/diag.h"
 
 enum {
 	IDLE_MS = 10000,  /* a thread that has nothing to fetch ends after that */
+	SLOW_NS = 100000000, /* one that is throttled looks again after that */
 	SETTLE_MS = 100,  /* a connection is given up for something new at most so often */
 	ADDRESS_BYTES = 300, ROOM_AT_LEAST = 16,
 };
@@ -310,6 +312,17 @@ static void add_to_fetch(struct fetch_thread *t, struct fetch_request *q, size_t
 	x->not_before = (mono_t){0};
 }
 
+/* Whether it has to wait for what was copied before to be paid for: it pauses so long. */
+static bool is_slowed(struct fetch_thread *t, struct followed *x, mono_t now)
+{
+	int64_t wait_ns = x->state == FOLLOW_FETCH && !x->in_step && partition_is_throttled(x->p, THROTTLE_FOLLOWER) ? broker_throttle_wait_ns(t->f->broker, THROTTLE_FOLLOWER) : 0;
+	if (wait_ns) { /* the rate may change meanwhile */
+		x->not_before = (mono_t){now.ns + (wait_ns < SLOW_NS ? wait_ns : SLOW_NS)};
+		due(t, x);
+	}
+	return wait_ns;
+}
+
 /* All that can be fetched, or what of that the session does not have as it is. What cannot be is forgotten there. */
 static void fill_partitions(struct fetch_thread *t, struct fetch_request *q)
 {
@@ -323,7 +336,7 @@ static void fill_partitions(struct fetch_thread *t, struct fetch_request *q)
 		next = all ? x->next : x->due_next;
 		if (all)
 			x->in_session = false;
-		if (!x->gone && (is_ready(x, FOLLOW_FETCH, now) || is_ready(x, FOLLOW_ANEW, now))) {
+		if (!x->gone && (is_ready(x, FOLLOW_FETCH, now) || is_ready(x, FOLLOW_ANEW, now)) && !is_slowed(t, x, now)) {
 			add_to_fetch(t, q, &n, x);
 			not_due(t, x);
 		} else {

@@ -221,3 +221,26 @@ def test_a_leader_that_was_not_in_sync_says_that_it_has_recovered(cluster, look)
     wait_until(lambda: state(look, "t")["leader"] == 2, 60, "an unclean leader")
     wait_until(lambda: state(look, "t").get("leader_recovery_state", 0) == 0, 30, "it has recovered")
     assert state(look, "t")["isr"] == [2]
+
+
+# ---- throttles ----
+
+
+@pytest.mark.parametrize("side, broker", [("leader", 1), ("follower", 2)])
+def test_a_new_replica_is_copied_no_faster_than_the_throttle_lets_it(cluster, look, side, broker):
+    rate, options = f"{side}.replication.throttled.rate", ["replica.fetch.max.bytes=1000", "replica.lag.time.max.ms=2000"]
+    agents = cluster(2, *options, extra={broker: [f"{rate}=10"]})
+    make_topic(agents, look, "t", [1], **{f"{side}.replication.throttled.replicas": f"0:{broker}"})
+    for _ in range(5):
+        produce(agents, "t", 1, text="x" * 2000)
+    controller = agents[look("/controller")["brokerid"]]
+    with Ask(controller.bootstrap) as ask, Ask(agents[broker].bootstrap) as slow:
+        moved = ask("AlterPartitionReassignments", timeout_ms=10000, topics=[{"name": "t", "partitions": [{"partition_index": 0, "replicas": [1, 2]}]}])
+        assert moved["responses"][0]["partitions"][0]["error_code"] == NONE
+        log = agents[2].data / "t-0" / ("0" * 20 + ".log")
+        wait_until(lambda: log.exists() and log.stat().st_size > 2000, what="the first batch")
+        assert produce(agents, "t", 1) == [5]      # the leader goes on; the replica has a minute to wait
+        assert log.stat().st_size < 5000 and state(look, "t")["isr"] == [1]
+        change = {"resource_type": 4, "resource_name": str(broker), "configs": [{"name": rate, "config_operation": 0, "value": "100000000"}]}
+        assert slow("IncrementalAlterConfigs", resources=[change], validate_only=False)["responses"][0]["error_code"] == NONE
+    wait_until(lambda: sorted(state(look, "t")["isr"]) == [1, 2], 30, "it is in sync")
