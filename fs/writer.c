@@ -40,6 +40,7 @@ struct write_op {
 	enum stage stage;
 	_Atomic unsigned handed;
 	_Atomic bool appending;   /* the delivery was begun: it may be taken back */
+	_Atomic bool interrupted; /* whoever waits for it would rather not */
 	bool has_request, is_parked;
 	bool uses;                /* the partition is acquired for its flush */
 	bool counted;             /* among the lot's unanswered; under its lock */
@@ -207,7 +208,7 @@ static struct write_op *take_op(struct writer *w, enum op_kind kind, fuse_req_t 
 	op->stage = STAGE_BUILD;
 	atomic_store_explicit(&op->appending, false, memory_order_relaxed);
 	op->has_request = req;
-	op->is_parked = op->was_refused = false;
+	op->is_parked = op->was_refused = op->interrupted = false;
 	op->owner = owner;
 	op->count = 0;
 	op->line = op->rest_line = NULL;
@@ -574,6 +575,8 @@ static void append_set(struct write_op *op)
 	op->delivery.code = 0;
 	atomic_store_explicit(&op->appending, true, memory_order_release);
 	deliver_append(op->w->ws->deliver, op->w->p, &op->delivery);
+	if (atomic_load(&op->interrupted)) /* before there was anything to be taken back */
+		deliver_cancel(op->w->ws->deliver, op->w->p, &op->delivery);
 }
 
 static void flush_partition(struct write_op *op)
@@ -741,6 +744,7 @@ static bool withdraw(struct write_op *op)
 static void on_interrupted(struct parked *p)
 {
 	struct write_op *op = (struct write_op *)((char *)p - offsetof(struct write_op, parked));
+	atomic_store(&op->interrupted, true);
 	if (withdraw(op)) {
 		if (parked_take(&op->w->ws->parking, p))
 			fuse_reply_err(p->req, EINTR);

@@ -5,6 +5,8 @@
 #include "cluster/deliver/model.h"
 #include "store/diag.h"
 
+static const char deleted[] = "the topic was deleted";
+
 struct over { struct delivery *first, **last; }; /* those that are done, to be told when no lock is held */
 
 static void on_timer(struct timer *t, void *arg);
@@ -130,14 +132,19 @@ bool lane_cancel(struct lane *l, struct delivery *d)
 	return true;
 }
 
-/* Those whose time is over; all have the same patience. locks: the lane's. */
+/* Those whose time is over, all having the same patience; or all, with their topic. locks: the lane's. */
 static void expire_queued(struct lane *l, mono_t now, struct over *o)
 {
 	struct delivery *d;
-	while ((d = l->first) && mono_diff_ns(d->due, now) <= 0) {
+	bool gone = topic_is_deleted(l->topic);
+	while ((d = l->first) && (gone || mono_diff_ns(d->due, now) <= 0)) {
 		unqueue(l, d);
-		note_error(d, d->taken ? ERR_TIMED_OUT : ERR_NOT_ENOUGH_REPLICAS,
-			   d->taken ? "not all of it was sent within delivery.timeout.ms" : "nothing was written: nobody who leads it could be reached within delivery.timeout.ms");
+		if (gone)
+			note_error(d, ERR_DELETED, deleted);
+		else if (d->taken)
+			note_error(d, ERR_TIMED_OUT, "not all of it was sent within delivery.timeout.ms");
+		else
+			note_error(d, ERR_NOT_ENOUGH_REPLICAS, "nothing was written: nobody who leads it could be reached within delivery.timeout.ms");
 		if (!d->under_way)
 			is_over(o, d);
 	}
@@ -194,19 +201,31 @@ static bool begin_epoch(struct lane *l)
 	return true;
 }
 
-/* Nothing is out: what was sent in vain is given up when its time is over, or is to go again. false: it has to wait. locks: the lane's. */
-static bool settle(struct lane *l, mono_t now, struct over *o)
+/* Nothing is out: what was sent in vain, and whose time is over. locks: the lane's. */
+static void expire_sent(struct lane *l, mono_t now, struct over *o)
 {
-	for (struct parcel *x = l->stalled ? l->sent : NULL, *next; x; x = next) {
+	bool gone = topic_is_deleted(l->topic);
+	for (struct parcel *x = l->sent, *next; x; x = next) {
 		next = x->next;
-		if (mono_diff_ns(x->due, now) > 0)
+		if (!gone && mono_diff_ns(x->due, now) > 0)
 			continue;
 		unlink_sent(l, x);
 		l->must_bump = true; /* its sequence is missing, or it is in the log and was told to be unknown */
-		parcel_is_over(l, x, x->maybe ? ERR_TIMED_OUT : ERR_NOT_ENOUGH_REPLICAS,
-			       x->maybe ? "it was sent, and no leader has said within delivery.timeout.ms whether it is there" : "nothing was written: no leader took it within delivery.timeout.ms", o);
+		if (gone)
+			parcel_is_over(l, x, ERR_DELETED, deleted, o);
+		else if (x->maybe)
+			parcel_is_over(l, x, ERR_TIMED_OUT, "it was sent, and no leader has said within delivery.timeout.ms whether it is there", o);
+		else
+			parcel_is_over(l, x, ERR_NOT_ENOUGH_REPLICAS, "nothing was written: no leader took it within delivery.timeout.ms", o);
 		lane_put(l); /* whoever drives has one of its own */
 	}
+}
+
+/* Nothing is out: what was sent in vain is to go again, with the next epoch if need be. false: it has to wait. locks: the lane's. */
+static bool settle(struct lane *l, mono_t now, struct over *o)
+{
+	if (l->stalled)
+		expire_sent(l, now, o);
 	if (l->stalled && mono_diff_ns(l->not_before, now) > 0)
 		return false;
 	bool again = l->stalled;

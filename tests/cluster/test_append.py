@@ -12,9 +12,9 @@ import pytest
 
 from lib.ask import Ask
 from lib.history import ACKED, REFUSED, UNKNOWN, History
+from lib.joined import state
 from lib.lines import make_line
 from lib.mounting import wait_until
-from test_join import chroot, look, make_topic, state  # noqa: F401: fixtures
 from test_read import content, hosts, seen, three  # noqa: F401: fixtures
 
 EXCUSES = ("waits: ", "is written here for broker", "an append", "a write was answered with EIO", "cannot append to", "gathered lines wait", "controller", "fetching from", "it was cut", "were torn and are cut")
@@ -35,7 +35,7 @@ def append(host, text, topic="t", partition=0):
         os.close(fd)
 
 
-def leads(look, number, topic="t", partition=0):  # noqa: F811
+def leads(look, number, topic="t", partition=0):
     return wait_until(lambda: (now := state(look, topic, partition)) and now["leader"] == number, 90, f"{number} leads")
 
 
@@ -84,26 +84,26 @@ def judge(history, some, topic="t", partitions=1):
         files = [host.dir / topic / str(partition) for host in some]
         wait_until(lambda: len({file.stat().st_size for file in files}) == 1, 90, "one size")
         for host, file in zip(some, files):
-            history.ended(f"{topic}/{partition}", f"host-{host.number}", 0, file.read_bytes())
+            history.ended(f"{topic}/{partition}", f"host-{host.id}", 0, file.read_bytes())
     assert not history.faults()
 
 
-def test_echo_appends_on_every_host_whoever_leads(three, look, make_topic, sh):  # noqa: F811
-    make_topic("t", [1, 2])
+def test_echo_appends_on_every_host_whoever_leads(three, look, put_topic, sh):
+    put_topic("t", [[1, 2]])
     for host in three.values():
         seen(host)
     for host in three.values():
-        assert sh(f"echo from {host.number} >> 0; tail -n 1 0", host.dir / "t") == b"from %d\n" % host.number
+        assert sh(f"echo from {host.id} >> 0; tail -n 1 0", host.dir / "t") == b"from %d\n" % host.id
     for host in three.values():
-        wait_until(lambda: content(host) == b"from 1\nfrom 2\nfrom 3\n", 60, f"all of it on {host.number}")
+        wait_until(lambda: content(host) == b"from 1\nfrom 2\nfrom 3\n", 60, f"all of it on {host.id}")
 
 
 @pytest.mark.parametrize("acks", ["1", "all"])
-def test_a_leader_that_is_killed_costs_no_line(hosts, look, make_topic, acks):  # noqa: F811
+def test_a_leader_that_is_killed_costs_no_line(hosts, look, put_topic, acks):
     """Writers on a host that follows and on one that has no replica."""
     some = {number: hosts(number, f"acks={acks}") for number in (1, 2, 3)}
     excuse(*some.values())
-    make_topic("t", [3, 1])
+    put_topic("t", [[3, 1]])
     for host in some.values():
         seen(host)
     history = History()
@@ -125,10 +125,10 @@ def test_a_leader_that_is_killed_costs_no_line(hosts, look, make_topic, acks):  
     judge(history, list(some.values()))
 
 
-def test_lines_go_on_through_a_controlled_stop(hosts, look, make_topic):  # noqa: F811
+def test_lines_go_on_through_a_controlled_stop(hosts, look, put_topic):
     some = {number: hosts(number, "acks=all") for number in (1, 2, 3)}
     excuse(*some.values())
-    make_topic("t", [3, 1, 2])
+    put_topic("t", [[3, 1, 2]])
     for host in some.values():
         seen(host)
     history = History()
@@ -149,12 +149,12 @@ def test_lines_go_on_through_a_controlled_stop(hosts, look, make_topic):  # noqa
     judge(history, list(some.values()))
 
 
-def test_a_leader_that_stops_without_dying_is_waited_out(hosts, look, make_topic):  # noqa: F811
+def test_a_leader_that_stops_without_dying_is_waited_out(hosts, look, put_topic):
     """SIGSTOP for longer than its session: its connections stay, and when it goes on it leads no more."""
     some = {number: hosts(number, "acks=all") for number in (1, 2, 3)}
     excuse(*some.values())
     some[3].expect("ZooKeeper")
-    make_topic("t", [3, 1])
+    put_topic("t", [[3, 1]])
     for host in some.values():
         seen(host)
     history = History()
@@ -175,10 +175,10 @@ def test_a_leader_that_stops_without_dying_is_waited_out(hosts, look, make_topic
     judge(history, list(some.values()))
 
 
-def test_with_too_few_in_sync_a_write_is_refused_and_leaves_nothing(hosts, look, make_topic):  # noqa: F811
+def test_with_too_few_in_sync_a_write_is_refused_and_leaves_nothing(hosts, look, put_topic):
     some = {number: hosts(number, "acks=all", "min.insync.replicas=2") for number in (1, 2, 3)}
     excuse(*some.values())
-    make_topic("t", [3, 1])
+    put_topic("t", [[3, 1]])
     for host in some.values():
         seen(host)
     append(some[2], b"both\n")
@@ -192,7 +192,7 @@ def test_with_too_few_in_sync_a_write_is_refused_and_leaves_nothing(hosts, look,
         except OSError as error:
             return error.errno
     for host in (some[2], some[3]):
-        wait_until(lambda: refused(host) == errno.EROFS, 60, f"EROFS on host {host.number}")
+        wait_until(lambda: refused(host) == errno.EROFS, 60, f"EROFS on host {host.id}")
     before = content(some[3])
     for host in (some[2], some[3]):
         assert refused(host) == errno.EROFS
@@ -213,11 +213,11 @@ def waiting(spawn, host, text):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_writer_that_nobody_leads_can_be_killed(hosts, look, make_topic, spawn, how):  # noqa: F811
+def test_a_writer_that_nobody_leads_can_be_killed(hosts, look, put_topic, spawn, how):
     """It waits; killed, it has written nothing. Another one goes on as soon as somebody leads."""
     some = {number: hosts(number, "delivery.timeout.ms=120000") for number in (1, 2)}
     excuse(*some.values())
-    make_topic("t", [2])
+    put_topic("t", [[2]])
     for host in some.values():
         seen(host)
     append(some[1], b"first\n")
@@ -232,10 +232,10 @@ def test_a_writer_that_nobody_leads_can_be_killed(hosts, look, make_topic, spawn
     wait_until(lambda: content(some[1]) == b"first\nstays\n", 60, "what stays")
 
 
-def test_a_writer_that_nobody_leads_is_told_in_time_that_nothing_was_written(hosts, look, make_topic):  # noqa: F811
+def test_a_writer_that_nobody_leads_is_told_in_time_that_nothing_was_written(hosts, look, put_topic):
     some = {number: hosts(number, "delivery.timeout.ms=3000") for number in (1, 2)}
     excuse(*some.values())
-    make_topic("t", [2])
+    put_topic("t", [[2]])
     for host in some.values():
         seen(host)
     append(some[1], b"first\n")
@@ -252,14 +252,14 @@ def test_a_writer_that_nobody_leads_is_told_in_time_that_nothing_was_written(hos
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_many_writers_while_leaders_are_killed_in_turn(hosts, look, make_topic):  # noqa: F811
+def test_many_writers_while_leaders_are_killed_in_turn(hosts, look, put_topic):
     some = {number: hosts(number, "acks=all", "min.insync.replicas=2", "delivery.timeout.ms=60000") for number in (1, 2, 3)}
     excuse(*some.values())
-    make_topic("t", [1, 2, 3], [2, 3, 1])
+    put_topic("t", [[1, 2, 3], [2, 3, 1]])
     for host in some.values():
         seen(host, partitions=2)
     history = History()
-    writers = [Writer(host, f"h{host.number}-{k}", history, partition=k % 2, size=50 + 400 * k) for host in some.values() for k in range(6)]
+    writers = [Writer(host, f"h{host.id}-{k}", history, partition=k % 2, size=50 + 400 * k) for host in some.values() for k in range(6)]
     for turn in range(3):
         for writer in writers:
             if not writer.is_alive() and writer.ident is None:
@@ -283,14 +283,14 @@ def test_many_writers_while_leaders_are_killed_in_turn(hosts, look, make_topic):
     judge(history, list(some.values()), partitions=2)
 
 
-def test_messages_are_deleted_and_made_safe_where_another_leads(three, look, make_topic, sh):  # noqa: F811
+def test_messages_are_deleted_and_made_safe_where_another_leads(three, look, put_topic, sh):
     """fsync, fallocate -p and rm, on a host that follows and on one that has no replica."""
-    make_topic("t", [1, 2])
+    put_topic("t", [[1, 2]])
     for host in three.values():
         seen(host)
     for host in three.values():
         fd = os.open(host.dir / "t" / "0", os.O_WRONLY | os.O_APPEND)
-        os.write(fd, b"from %d\n" % host.number)
+        os.write(fd, b"from %d\n" % host.id)
         os.fsync(fd)
         os.close(fd)
     t2, t3 = three[2].dir / "t", three[3].dir / "t"
@@ -306,7 +306,7 @@ def test_messages_are_deleted_and_made_safe_where_another_leads(three, look, mak
     wait_until(lambda: content(three[1]) == b"more\n", 60, "what came since")
 
 
-def test_producer_ids_are_unique_in_a_cluster(three, look):  # noqa: F811
+def test_producer_ids_are_unique_in_a_cluster(three, look):
     """Blocks come from ZooKeeper: each is one broker's alone, also where all want one at once, and after a restart."""
     def take(host, count, ids):
         with Ask(host.bootstrap) as ask:

@@ -297,7 +297,8 @@ static void test_leaders_change_under_many_writers(void **state)
 		lead(1 + epoch % 2, epoch);
 	}
 	join_writers(w, WRITERS);
-	wait_until(end_of(1) == end_of(2));
+	wait_until(end_of(1) == end_of(2) && high_of(2) == end_of(2) && high_of(1) == high_of(2));
+	check_lines(1, WRITERS, LINES);
 	check_lines(2, WRITERS, LINES);
 }
 
@@ -342,6 +343,40 @@ static void test_what_was_not_sent_is_taken_back(void **state)
 	usleep(20000);
 	serve(1);
 	assert_int_equal(finish(&s), 0);
+}
+
+static int count_batch(void *arg, const struct batch *batch, const struct record *r)
+{
+	int64_t *last = arg; /* its base offset; how many there are */
+	(void)r;
+	if (batch->base_offset != last[0] || !last[1])
+		last[1]++;
+	last[0] = batch->base_offset;
+	return 0;
+}
+
+/* Group commit: what waits together becomes few batches, in its order. */
+static void test_what_waits_goes_together(void **state)
+{
+	enum { MANY = 200 };
+	static struct sent s[MANY];
+	int64_t last[2] = {-1, 0};
+	char line[40];
+	(void)state;
+	for (int i = 1; i <= 3; i++)
+		start(i);
+	for (int i = 0; i < MANY; i++) {
+		int n = sprintf(line, "0 %d\n", i);
+		begin(3, &s[i], line, (size_t)n, i < MANY / 2 ? ACKS_ALL : ACKS_LEADER);
+	}
+	lead(1, 1);
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(finish(&s[i]), 0);
+	wait_until(high_of(1) == end_of(1));
+	check_lines(1, 1, MANY);
+	struct log *l = node[1].p->log;
+	assert_int_equal(log_scan_records(l, l->start_offset, l->leo, count_batch, last, &err), 0);
+	assert_in_range(last[1], 2, 4);
 }
 
 static void test_patience_ends(void **state)
@@ -438,6 +473,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_leaders_change_under_many_writers, setup_cluster, teardown_cluster),
 		cmocka_unit_test_setup_teardown(test_a_leader_that_goes_away_in_between, setup_cluster, teardown_cluster),
 		cmocka_unit_test_setup_teardown(test_what_was_not_sent_is_taken_back, setup_cluster, teardown_cluster),
+		cmocka_unit_test_setup_teardown(test_what_waits_goes_together, setup_cluster, teardown_cluster),
 		cmocka_unit_test_setup_teardown(test_patience_ends, setup_cluster, teardown_cluster),
 		cmocka_unit_test_setup_teardown(test_sequences_begin_anew_where_some_are_lost, setup_cluster, teardown_cluster),
 		cmocka_unit_test_setup_teardown(test_what_a_leader_refuses_is_not_there, setup_cluster, teardown_cluster),
