@@ -66,7 +66,7 @@ static bool settle(struct partition *p)
 	int64_t now = mono_now().ns, by = 0;
 	if (atomic_compare_exchange_strong(&p->settle_by_ns, &by, now + SETTLE_MS * INT64_C(1000000)))
 		by = p->settle_by_ns;
-	while (!is_settled(p) && mono_now().ns < by && !partition_is_gone(p) && !p->dir->offline && !remote_is_stopping(p->topic->broker->remote)) {
+	while (!is_settled(p) && mono_now().ns < by && !partition_is_gone(p) && !p->topic->stray && !p->dir->offline && !remote_is_stopping(p->topic->broker->remote)) {
 		if (remote_given_up())
 			return false;
 		pause_ms(SETTLE_STEP_MS);
@@ -75,20 +75,27 @@ static bool settle(struct partition *p)
 	return true;
 }
 
+static int deleted(const struct partition *p, struct err *e)
+{
+	return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+}
+
 int partition_look(struct partition *p, struct visible *v, struct err *e)
 {
+	if (p->topic->stray)
+		return deleted(p, e);
 	if (is_elsewhere(p))
 		return remote_look(p->topic->broker->remote, p, v, e);
 	if (!is_settled(p) && !settle(p))
 		return err_set(e, ERR_INTERRUPTED, "who waited for it has given up");
-	return partition_visible(p, v, e);
+	return p->topic->stray ? deleted(p, e) : partition_visible(p, v, e);
 }
 
 int partition_visible(struct partition *p, struct visible *v, struct err *e)
 {
 	if (is_elsewhere(p)) {
 		if (partition_is_gone(p))
-			return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+			return deleted(p, e);
 		return remote_known(p->elsewhere, v) ? 0 : err_set(e, ERR_NOT_YET, "%s-%" PRId32 ": nobody was asked yet what it has", p->topic->name, p->index);
 	}
 	return partition_visible_here(p, v, e);
@@ -96,10 +103,12 @@ int partition_visible(struct partition *p, struct visible *v, struct err *e)
 
 int partition_acquire_reader(struct partition *p, struct err *e)
 {
+	if (p->topic->stray)
+		return deleted(p, e);
 	if (!is_elsewhere(p))
 		return partition_acquire(p, e);
 	if (partition_is_gone(p))
-		return err_set(e, ERR_DELETED, "topic %s was deleted", p->topic->name);
+		return deleted(p, e);
 	p->users++; /* of what is not open: if it is by the time that is given back, it was kept from being closed */
 	return 0;
 }

@@ -70,7 +70,7 @@ bool topic_is_compacted(const struct topic *t)
 
 bool topic_is_deleted(const struct topic *t)
 {
-	return t->deleted;
+	return t->deleted || t->stray;
 }
 
 int64_t topic_created_ms(const struct topic *t)

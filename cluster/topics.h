@@ -29,7 +29,7 @@ int32_t topic_partition_count(const struct topic *t);
 bool topic_is_internal(const struct topic *t);
 /* Kafka's own, which the mount does not list. Any other name may begin with underscores. */
 bool topic_name_is_internal(const char *name);
-bool topic_is_deleted(const struct topic *t);
+bool topic_is_deleted(const struct topic *t);   /* or it is a stray, and nobody is to find it */
 bool topic_is_compacted(const struct topic *t); /* cleanup.policy has compact */
 int64_t topic_created_ms(const struct topic *t);
 void topic_id_text(const struct topic *t, char text[23]); /* base64url, 22 characters and NUL */

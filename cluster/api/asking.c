@@ -169,7 +169,7 @@ static bool copy_config(struct asking *a, struct brain_new_topic *t)
 	struct op_config *v = arena_get(&a->arena, ((size_t)t->configs + 1) * sizeof *v, NULL);
 	for (int32_t i = 0; v && i < t->configs; i++) {
 		const struct op_config *from = &t->config[i];
-		v[i] = (struct op_config){{copy(a, from->name.s, (size_t)from->name.n), from->name.n}, {copy(a, from->value.s, (size_t)from->value.n), from->value.n}};
+		v[i] = (struct op_config){{copy_text(a, from->name.s, (size_t)from->name.n), from->name.n}, {copy_text(a, from->value.s, (size_t)from->value.n), from->value.n}};
 		if (!v[i].name.s || !v[i].value.s)
 			return false;
 	}

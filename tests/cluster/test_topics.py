@@ -8,6 +8,7 @@ import confluent_kafka
 import confluent_kafka.admin
 import pytest
 
+from lib import kafka
 from lib.ask import Ask
 from lib.joined import controller
 from lib.mounting import wait_until
@@ -269,7 +270,7 @@ def test_a_topic_is_deleted_and_made_anew_with_a_broker_away(three, look):
     assert produce(chief, "t", 0, "new") == 0
     away.start()
     wait_until(lambda: len(list(away.data.glob("t-*-stray"))) == 3, what="strays")
-    assert told(away, "t")[0] == 0 and not (away.data / "t-2").exists()
+    wait_until(lambda: told(away, "t")[0] == 0 and not (away.data / "t-2").exists(), what="the new one is known")
     assert delete(boss(look, three)[0], "t") == {"t": 0}
     assert not any(list(broker.data.glob("t-?")) for broker in three)
 
@@ -291,7 +292,7 @@ def test_the_controller_is_killed_while_topics_are_made(three, mounted, look, sh
 
 
 @pytest.mark.parametrize("other", ["empty", "not empty"])
-def test_nothing_is_acknowledged_while_rmdir_looks(member, mounted, look, other):
+def test_nothing_is_acknowledged_while_rmdir_looks(member, mounted, look, other, build):
     """One leader has said that its partition is empty, another hangs: what comes to the first one must wait for what becomes of the topic."""
     one, two, three = member(1), member(2), member(3, "zookeeper.session.timeout.ms=60000")
     mount = mounted(4)
@@ -307,7 +308,7 @@ def test_nothing_is_acknowledged_while_rmdir_looks(member, mounted, look, other)
     three.daemon.signal(signal.SIGSTOP)
     try:
         removing = subprocess.Popen(["rmdir", mount.dir / "t"], stderr=subprocess.PIPE, text=True)
-        time.sleep(1)       # there is nothing to be seen of a seal
+        time.sleep(2 if build == "plain" else 6)       # there is nothing to be seen of a seal
         producer.produce("t", b"x", partition=0, on_delivery=lambda error, message: acknowledged.append(error is None))
         producer.poll(1)
         assert not acknowledged and removing.poll() is None
@@ -384,3 +385,52 @@ def test_owner_and_modes_go_with_a_topic(member, mounted, look, sh):
     settle(look, one, here, there)
     sh("umask 027; mkdir t; chown 12:34 t || true; mkdir -m 750 u; stat -c '%a' u", here.dir)
     wait_until(lambda: sh("stat -c '%a' u || true", there.dir) == b"750\n", what="the same modes")
+
+
+def test_what_cannot_be_done_ends_in_time_and_can_be_done_later(zookeepers, mounts, sh):
+    zk, port = zookeepers(), kafka.free_ports(1)[0]
+    mount = mounts(f"listeners=PLAINTEXT://127.0.0.1:{port}", "broker.id=1", f"zookeeper.connect={zk.connect}", "request.timeout.ms=2000", "zookeeper.session.timeout.ms=4000")
+    sh("mkdir t", mount.dir)
+    mount.expect("ZooKeeper")
+    mount.expect("cannot make a topic")
+    mount.expect("controller")
+    zk.server[0].kill()
+    sh("mkdir u", mount.dir, status=1, stderr="Input/output error")
+    sh("touch t/1", mount.dir, status=1, stderr="Input/output error")
+    assert sh("ls", mount.dir) == b"t\n"
+    zk.server[0].start()
+    wait_until(lambda: sh("mkdir v && ls v || true", mount.dir) == b"0\n", 60, "it goes on")
+    sh("ls u || mkdir u; ls u; rmdir u v", mount.dir)
+
+
+def test_a_stray_is_not_in_its_own_mount(mounts, mounted, look, sh):
+    alone = mounts("broker.id=1")
+    sh("mkdir old; echo hello >> old/0", alone.dir)
+    alone.umount()
+    alone.options = mounted(1, start=False).options
+    alone.expect("knows of no such replica")
+    alone.start()
+    wait_until(lambda: sh("ls", alone.dir) == b"", what="it is not shown")
+    sh("cat old/0", alone.dir, status=1, stderr="No such file")
+    alone.expect("there is another of its name")
+    sh("mkdir old; ls old; test ! -s old/0", alone.dir)
+    assert len(list(alone.data.glob("old-0.*-stray"))) == 1
+
+
+def test_the_offsets_of_groups_wait_for_enough_brokers(member, look):
+    def coordinator(broker):
+        with Ask(broker.bootstrap) as ask:
+            return ask("FindCoordinator", 3, key="g", key_type=0)
+    options = ("offsets.topic.num.partitions=5", "num.partitions=2")
+    one, two = member(1, *options), member(2, *options)
+    settle(look, one, two)
+    assert coordinator(one)["error_code"] == 15
+    with Ask(two.bootstrap) as ask:
+        assert ask("Metadata", topics=[{"name": "__consumer_offsets"}], allow_auto_topic_creation=True)["topics"][0]["error_code"] == 3
+    wait_until(lambda: "cannot be made: Unable to replicate" in one.messages(), what="it says why")
+    assert look("/brokers/topics/__consumer_offsets") is None
+    three = member(3, *options)
+    found = wait_until(lambda: (answer := coordinator(two))["error_code"] == 0 and answer, 60, "a coordinator")
+    assert {len(ids) for ids in assignment(look, "__consumer_offsets").values()} == {3} and len(assignment(look, "__consumer_offsets")) == 5
+    assert look("/config/topics/__consumer_offsets")["config"]["cleanup.policy"] == "compact"
+    assert found["node_id"] in (1, 2, 3) and three.daemon.running

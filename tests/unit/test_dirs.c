@@ -377,6 +377,13 @@ static void test_no_directory(void **state)
 	free(h);
 }
 
+static void test_topic_names_that_collide(void **state)
+{
+	(void)state;
+	assert_true(topic_names_collide("a.b", "a_b") && topic_names_collide("._", "__"));
+	assert_false(topic_names_collide("a.b", "a.b") || topic_names_collide("a.b", "a_bc") || topic_names_collide("a.b", "a-b") || topic_names_collide("a.b_c", "a_bdc"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +391,7 @@ int main(void)
 		T(test_names),
 		T(test_deleted_names),
 		T(test_topic_names),
+		T(test_topic_names_that_collide),
 		T(test_uuids),
 		T(test_meta),
 		T(test_damaged_meta),
