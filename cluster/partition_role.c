@@ -325,6 +325,11 @@ int partition_leads_committed(struct partition *p)
 	return rc;
 }
 
+bool partition_leads_surely(const struct partition *p)
+{
+	return !p->shared || partition_has_lease(p);
+}
+
 /* Where the high watermark may go. *disk: it waits for the disk. locks: log_lock. */
 static int64_t next_high(struct partition *p, bool *disk)
 {

@@ -58,6 +58,9 @@ void partition_unseal(struct partition *p);
  * is when the role changes); ERR_NOT_LEADER. */
 int partition_leads_committed(struct partition *p);
 
+/* Whether nobody else can lead it just now: there is nobody else, or this broker has the lease. Else an append with acks=all that succeeds shows that nobody did. */
+bool partition_leads_surely(const struct partition *p);
+
 struct follower_fetch {
 	int32_t id;              /* of the follower's broker */
 	int64_t broker_epoch;    /* -1: it does not say */

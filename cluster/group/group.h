@@ -272,6 +272,7 @@ struct write { /* one append, from the decision to its outcome */
 	/* What comes of it; error 0: the records are in the log from base_offset on. locks: group.lock. */
 	void (*apply)(struct turn *t, struct write *w, int16_t error, int64_t base_offset);
 	struct reply *reply;         /* NULL, or for apply to give */
+	struct parked_fetch *fetch;  /* likewise */
 	struct group_commit_request *commit; /* borrowed until it is answered; NULL: it is none, or was answered */
 	int64_t commit_due_ns;       /* when it is answered though it is not done; NEVER: then only */
 	struct change *changes;      /* owned, and their blobs */
@@ -290,6 +291,7 @@ struct write *write_new(void (*apply)(struct turn *t, struct write *w, int16_t e
 void write_start(struct turn *t, struct write *w, struct records *r);
 void write_free(struct write *w);
 void journal_pump(struct journal *j); /* locks: none */
+bool journal_is_certain(const struct journal *j); /* no other broker can coordinate these groups just now: partition_leads_surely */
 
 /* ---- shard and coordinator ---- */
 
@@ -351,6 +353,7 @@ void shard_retry(struct shard *s); /* loading failed a while ago: once more. loc
 enum { SHARD_WHATEVER_EPOCH = -1 };
 void shard_load(struct shard *s, int32_t epoch);
 void shard_unload(struct shard *s, int32_t epoch);
+bool shard_is_certain(struct shard *s); /* journal_is_certain; NULL, or one that is not loaded, is */
 void shard_give_up_writes(struct shard *s); /* of one that is unloaded: journal_give_up */
 void shard_release(struct shard *s);        /* nothing of it is under way */
 int shard_read(struct shard *s, struct partition *p, struct journal *j, struct group **table, struct err *e); /* group_load.c */

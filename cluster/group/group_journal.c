@@ -13,6 +13,7 @@
 #include <utlist.h>
 
 #include "cluster/group/group_records.h"
+#include "cluster/partition_role.h"
 #include "cluster/topics.h"
 #include "store/diag.h"
 
@@ -145,13 +146,14 @@ static void settle(struct turn *t, struct write *w, int code, int64_t base_offse
 	struct group *g = t->g;
 	int16_t error = error_of(code);
 	DL_DELETE(g->writes, w);
-	if (!error)
+	bool changes = !error && !w->fetch;
+	if (changes)
 		g->unborn = false;
 	if (!error && w->ends_newer)
 		group_forget_foreign(g);
 	w->apply(t, w, error, base_offset);
 	write_free(w);
-	if (!error)
+	if (changes)
 		mirror_changed(g, false);
 	group_writes_done(t);
 }
@@ -277,6 +279,11 @@ void journal_pump(struct journal *j)
 		}
 	}
 	journal_unref(j);
+}
+
+bool journal_is_certain(const struct journal *j)
+{
+	return partition_leads_surely(j->partition);
 }
 
 void journal_give_up(struct journal *j)

@@ -296,6 +296,40 @@ void group_answer_fetches(struct turn *t, int16_t error)
 	}
 }
 
+static void confirmed(struct turn *t, struct write *w, int16_t error, int64_t base_offset)
+{
+	(void)base_offset;
+	answer_fetch(t, w->fetch, error);
+}
+
+/*
+ * Another broker may coordinate the group by now, and have commits that are not known here: this one has been stopped for long, or has lost ZooKeeper. Something is written then that changes nothing, the tombstone of
+ * an offset that cannot be. When the other replicas have it, nobody else led when it was asked.
+ */
+static void confirm_fetch(struct turn *t, struct parked_fetch *f)
+{
+	struct records records;
+	struct write *w = write_new(confirmed);
+	if (!w) {
+		answer_fetch(t, f, KAFKA_COORDINATOR_NOT_AVAILABLE);
+		return;
+	}
+	w->fetch = f;
+	records_init(&records);
+	records_offset_gone(&records, blob_str(t->g->id), GSTR(""), -1);
+	write_start(t, w, &records);
+	records_release(&records);
+}
+
+/* A group that is not there is made where something must be written to know that it is not. */
+static int16_t begin_fetch(struct turn *t, const struct group_fetch_request *q)
+{
+	int16_t error = turn_begin(t, q->group_id, TURN_READ);
+	if (error || t->g || shard_is_certain(coordinator_shard(t->c, coordinator_partition_of(t->c, q->group_id))))
+		return error;
+	return turn_begin(t, q->group_id, TURN_READ | TURN_CREATE);
+}
+
 void group_fetch(struct coordinator *c, const struct group_fetch_request *q, group_fetch_done done, void *arg)
 {
 	struct turn t;
@@ -309,14 +343,18 @@ void group_fetch(struct coordinator *c, const struct group_fetch_request *q, gro
 	f->request = q;
 	f->done = done;
 	turn_init(&t, c);
-	int16_t error = !q->group_id.p ? KAFKA_INVALID_GROUP_ID : turn_begin(&t, q->group_id, TURN_READ);
+	int16_t error = !q->group_id.p ? KAFKA_INVALID_GROUP_ID : begin_fetch(&t, q);
 	if (!error && t.g && t.g->writes && q->require_stable) {
 		f->before = t.g->next_write;
 		f->next = t.g->fetches;
 		t.g->fetches = f;
+	} else if (!error && t.g && !journal_is_certain(t.g->journal)) {
+		confirm_fetch(&t, f);
 	} else {
 		answer_fetch(&t, f, error);
 	}
+	if (t.g)
+		group_drop_unborn(&t);
 	turn_end(&t);
 }
 

@@ -40,7 +40,8 @@ void shard_remove(struct group *g)
 	g->in_table = false;
 	pthread_mutex_unlock(&s->lock);
 	g->removed = g->ended = true;
-	mirror_changed(g, true);
+	if (g->mirrored)
+		mirror_changed(g, true);
 	if (there)
 		group_unref(g);
 }
@@ -354,6 +355,18 @@ void shard_unload(struct shard *s, int32_t epoch)
 	partition_unref(p);
 	unload_table(list);
 	journal_unref(older);
+}
+
+bool shard_is_certain(struct shard *s)
+{
+	bool certain = true;
+	if (!s)
+		return true;
+	pthread_mutex_lock(&s->lock);
+	if (s->journal)
+		certain = journal_is_certain(s->journal);
+	pthread_mutex_unlock(&s->lock);
+	return certain;
 }
 
 void shard_give_up_writes(struct shard *s)

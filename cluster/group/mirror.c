@@ -369,6 +369,8 @@ static void plan(struct round *f)
 		return;
 	if (layout_consumer_path(&(struct layout_path){0}, group, NULL, NULL) < 0)
 		return; /* a group whose name no path can have */
+	if (g->ended && !x->session)
+		return; /* nothing of it was written */
 	if (g->ended) {
 		snprintf(path, sizeof path, LAYOUT_CONSUMERS "/%s", group);
 		struct op *o = add_op(f, STAGE_CLEAR, path, NULL);

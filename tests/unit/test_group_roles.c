@@ -81,14 +81,14 @@ static void commit(struct told *x, int64_t offset)
 	group_commit(co, &x->q, on_told, x);
 }
 
-struct fetched { int calls; int16_t error; int64_t offset; };
+struct fetched { _Atomic int calls; _Atomic int16_t error; _Atomic int64_t offset; };
 
 static void on_fetched(void *arg, const struct group_fetch_answer *a)
 {
 	struct fetched *f = arg;
-	f->calls++;
 	f->error = a->error;
 	f->offset = a->topic_count && a->topics[0].partition_count ? a->topics[0].partitions[0].offset : -1;
+	f->calls++;
 }
 
 static struct fetched ask_offset(void)
@@ -113,6 +113,12 @@ static void wait_told(struct told *x)
 	for (int i = 0; i < 5000 && !x->calls; i++)
 		usleep(2000);
 	assert_int_equal(x->calls, 1);
+}
+
+static void count_group(void *arg, const struct group_listed *g)
+{
+	(void)g;
+	++*(size_t *)arg;
 }
 
 /* ---- tests ---- */
@@ -246,6 +252,52 @@ static void test_a_commit_waits_only_so_long(void **state)
 	stop_it();
 }
 
+/* Without the lease others may coordinate: offsets are told once the replicas show that they do not. */
+static void test_offsets_are_told_by_who_leads_for_certain(void **state)
+{
+	(void)state;
+	struct told x;
+	struct fetched f = {0}, none = {0};
+	struct group_fetch_partition p = {0};
+	struct group_fetch_topic t = {.name = str("t"), .partitions = &p, .partition_count = 1};
+	struct group_fetch_request q = {.group_id = str("g"), .topics = &t, .topic_count = 1}, unknown = {.group_id = str("nobody's"), .topics = &t, .topic_count = 1};
+	start_at(1);
+	become(1, 1, 1, "12", "12");
+	become(2, 1, 1, "12", "12");
+	coordinator_load(co, 0, 1);
+	wait_for_error(KAFKA_NONE);
+	commit(&x, 5);
+	fetch(2, 1, 1);
+	fetch(2, 1, 1);
+	wait_told(&x);
+	node[1].has_lease = false;
+	group_fetch(co, &q, on_fetched, &f);
+	group_fetch(co, &unknown, on_fetched, &none);
+	assert_int_equal(f.calls + none.calls, 0);
+	fetch(2, 1, 1);
+	fetch(2, 1, 1);
+	for (int i = 0; i < 5000 && f.calls + none.calls < 2; i++)
+		usleep(2000);
+	assert_int_equal(f.error, KAFKA_NONE);
+	assert_int_equal(f.offset, 5);
+	assert_int_equal(none.error, KAFKA_NONE);
+	assert_int_equal(none.offset, -1);
+	struct group_list_filter all = {0};
+	size_t groups = 0;
+	assert_int_equal(group_list(co, &all, count_group, &groups), KAFKA_NONE);
+	assert_int_equal(groups, 1); /* there is none for having been asked for */
+	group_fetch(co, &q, on_fetched, &f);
+	group_fetch(co, &unknown, on_fetched, &none);
+	become(1, 2, 2, "12", "12"); /* another one did lead */
+	coordinator_unload(co, 0, 2);
+	for (int i = 0; i < 5000 && f.calls + none.calls < 4; i++)
+		usleep(2000);
+	assert_int_equal(f.error, KAFKA_NOT_COORDINATOR);
+	assert_int_equal(none.error, KAFKA_NOT_COORDINATOR);
+	node[1].has_lease = true;
+	stop_it();
+}
+
 /* Who appends while fewer are in sync than the topic asks for. */
 static void test_too_few_replicas(void **state)
 {
@@ -301,6 +353,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_load_is_overtaken, group_setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_a_stop_waits_for_no_replica, group_setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_a_commit_waits_only_so_long, group_setup_nodes, teardown_nodes),
+		cmocka_unit_test_setup_teardown(test_offsets_are_told_by_who_leads_for_certain, group_setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_too_few_replicas, group_setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_the_topic_is_the_controllers, group_setup_nodes, teardown_nodes),
 	};
