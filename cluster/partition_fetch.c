@@ -301,11 +301,13 @@ static int find_place(struct partition *p, struct partition_place *x, struct err
 	return x->offset < v->end_offset ? log_position_of(p->log, x->offset, &x->position, e) : 0;
 }
 
-int partition_place(struct partition *p, int32_t current_epoch, struct partition_place *x, struct err *e)
+int partition_place(struct partition *p, int32_t current_epoch, bool wait, struct partition_place *x, struct err *e)
 {
 	struct partition_ends ends;
-	int rc = acquire_in_epoch(p, current_epoch, false, true, e);
-	if (rc < 0)
+	if (!wait && (x->offset >= 0 || x->position >= 0))
+		return PARTITION_WOULD_BLOCK;
+	int rc = acquire_in_epoch(p, current_epoch, false, wait, e);
+	if (rc)
 		return rc;
 	x->leads = p->role == ROLE_LEADER;
 	x->leader_epoch = p->leader_epoch;

@@ -82,8 +82,8 @@ struct partition_place {
 	int32_t leader_epoch;
 	bool leads, settled;      /* settled: how far it is committed is known here; a leader that was elected a moment ago does not know it, a follower never */
 };
-/* Blocks. ERR_OUT_OF_RANGE: outside of what is visible. Others as of partition_fetch. */
-int partition_place(struct partition *p, int32_t current_epoch, struct partition_place *x, struct err *e);
+/* Without `wait` only for the end: PARTITION_WOULD_BLOCK else. ERR_OUT_OF_RANGE: outside of what is visible. Others as of partition_fetch. */
+int partition_place(struct partition *p, int32_t current_epoch, bool wait, struct partition_place *x, struct err *e);
 
 /* All records in [from, to), for those who load a partition into memory: see log_scan_records. to -1, or past it: up to the high watermark as it is when it gets there. So of a
  * compacted partition nothing is missed but for something newer. *end (NULL is fine) is where it ended. ERR_OUT_OF_RANGE: the log starts behind `from`. Blocks. */

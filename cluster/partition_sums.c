@@ -86,7 +86,7 @@ static int read_piece(struct partition *p, struct partition_sums *s, int64_t *at
 static void find_position(struct partition *p, struct sums_range *r)
 {
 	struct partition_place place = {.offset = r->next_offset, .position = -1};
-	if (partition_place(p, -1, &place, NULL) == 0 && !place.visible.sequential && place.offset == r->next_offset)
+	if (partition_place(p, -1, true, &place, NULL) == 0 && !place.visible.sequential && place.offset == r->next_offset)
 		r->position = place.position;
 }
 

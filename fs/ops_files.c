@@ -421,10 +421,8 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 }
 
 /* The deleted head is no hole: grep would call the file binary, and cp copy it as NULs. */
-void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t at, int whence, struct fuse_file_info *fi)
+static void seek(struct ops *o, fuse_req_t req, struct node *n, off_t at, int whence, struct fuse_file_info *fi)
 {
-	struct ops *o = ops_of(req);
-	struct node *n = nodes_of(&o->nodes, ino);
 	struct err e = ERR_INIT;
 	struct stat st;
 	if (ops_attributes(o, n, &st, &e) < 0) {
@@ -439,6 +437,25 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t at, int whence, struct fuse_
 		fuse_reply_err(req, ENXIO);
 	else
 		fuse_reply_lseek(req, whence == SEEK_DATA ? at : end);
+}
+
+static void seek_later(struct later *l)
+{
+	struct err e = ERR_INIT;
+	if (nodes_look(&l->ops->nodes, l->node, &e) < 0)
+		ops_fail(l->req, "cannot stat", l->node->partition, &e);
+	else
+		seek(l->ops, l->req, l->node, l->at, (int)l->size, &l->fi);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t at, int whence, struct fuse_file_info *fi)
+{
+	struct ops *o = ops_of(req);
+	struct node *n = nodes_of(&o->nodes, ino);
+	if (ops_may_wait(n))
+		ops_later(o, &(struct later){.req = req, .node = n, .fi = *fi, .size = (size_t)whence, .at = at, .run = seek_later});
+	else
+		seek(o, req, n, at, whence, fi);
 }
 
 /* ---- locks ---- */

@@ -119,7 +119,7 @@ static const struct row rows[API_KEYS] = {
 };
 
 static const struct row own_rows[API_OWN_END - API_OWN] = {
-	{handle_view_lookup, true},
+	{handle_view_lookup},
 	{handle_replica_sums, true},
 };
 

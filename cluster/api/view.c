@@ -1,20 +1,23 @@
-/* ViewLookup: where records stand in a partition's file, and where that begins and ends, for brokers that have nothing of it (../remote). In the pool: it may read the disk. */
+/* ViewLookup: where records stand in a partition's file, and where that begins and ends, for brokers that have nothing of it (../remote). In the pool where it may read the disk: a stat does not. */
 #include "cluster/api/call.h"
 #include "cluster/partition_fetch.h"
 
-static void look(struct call *c, const struct wire_uuid *topic_id, const struct view_lookup_request_partition *asked, struct view_lookup_response_partition *a)
+/* false: it would have to wait. */
+static bool look(struct call *c, bool wait, const struct wire_uuid *topic_id, const struct view_lookup_request_partition *asked, struct view_lookup_response_partition *a)
 {
 	struct err e = ERR_INIT;
 	struct partition_place x = {.offset = asked->offset, .position = asked->position};
 	a->partition = asked->partition;
 	struct partition *p = call_partition(c, WIRE_NULL_STRING, topic_id, asked->partition, &a->error_code);
 	if (!p)
-		return;
-	int rc = partition_place(p, asked->current_leader_epoch, &x, &e);
+		return true;
+	int rc = partition_place(p, asked->current_leader_epoch, wait, &x, &e);
 	partition_unref(p);
+	if (rc == PARTITION_WOULD_BLOCK)
+		return false;
 	a->error_code = (int16_t)kafka_error_of(rc);
 	if (rc < 0 && rc != ERR_OUT_OF_RANGE)
-		return;
+		return true;
 	a->leader_epoch = x.leader_epoch;
 	a->leads = x.leads;
 	a->settled = x.settled;
@@ -30,9 +33,12 @@ static void look(struct call *c, const struct wire_uuid *topic_id, const struct 
 		a->offset = x.offset;
 		a->position = x.position;
 	}
+	return true;
 }
 
-void handle_view_lookup(struct call *c)
+static void look_in_pool(struct call *c);
+
+static void look_at_all(struct call *c, bool wait)
 {
 	const struct view_lookup_request *r = c->request;
 	struct view_lookup_response a;
@@ -44,10 +50,23 @@ void handle_view_lookup(struct call *c)
 		topic->topic_id = asked->topic_id;
 		good = (topic->partitions.v = call_array(c, &wire_view_lookup_response_partition, asked->partitions.n));
 		for (int32_t i = 0; good && i < asked->partitions.n; i++)
-			look(c, &topic->topic_id, &asked->partitions.v[i], &topic->partitions.v[topic->partitions.n++]);
+			if (!look(c, wait, &topic->topic_id, &asked->partitions.v[i], &topic->partitions.v[topic->partitions.n++])) {
+				call_to_pool(c, look_in_pool, true);
+				return;
+			}
 	}
 	if (good)
 		call_answer(c, &a);
 	else
 		call_close(c, "no memory");
+}
+
+static void look_in_pool(struct call *c)
+{
+	look_at_all(c, true);
+}
+
+void handle_view_lookup(struct call *c)
+{
+	look_at_all(c, false);
 }

@@ -17,7 +17,11 @@ from lib.mounting import wait_until
 @pytest.fixture
 def hosts(mounted):
     """hosts(1) -> a Mount that is broker 1 of the cluster."""
-    return lambda number, *options: mounted(number, *options, name=str(number))
+    def make(number, *options):
+        made = mounted(number, *options, name=str(number))
+        made.number = number
+        return made
+    return make
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def three(hosts):
 
 
 def seen(host, topic="t", partitions=1):
-    return wait_until(lambda: (host.dir / topic).exists() and len(os.listdir(host.dir / topic)) == partitions, 60, f"{topic} on host {host.id}")
+    return wait_until(lambda: (host.dir / topic).exists() and len(os.listdir(host.dir / topic)) == partitions, 60, f"{topic} on host {host.number}")
 
 
 def produce(host, lines, topic="t", **properties):
@@ -75,7 +79,7 @@ def test_what_is_appended_on_a_host_is_read_there_at_once(three, put_topic, sh):
         assert sh(f"echo line {n} >> t/0; tail -n 1 t/0", host.dir) == line
         expected += line
     for host in three.values():
-        wait_until(lambda: content(host) == expected, what=f"all of it on host {host.id}")
+        wait_until(lambda: content(host) == expected, what=f"all of it on host {host.number}")
 
 
 # ---- while leaders are killed ----
@@ -143,7 +147,7 @@ def test_tails_go_on_on_every_host_while_leaders_are_killed(three, look, put_top
     writer = Writer(three.values())
     writer.start()
     tails = {number: Tail(host, spawn) for number, host in three.items()}
-    sizes = {number: 0 for number in three}
+    sizes, snapshots = {number: 0 for number in three}, []
     for killed in (1, 2):
         wait_until(lambda: state(look, "t")["leader"] == killed and sorted(state(look, "t")["isr"]) == [1, 2], 90, f"broker {killed} leads")
         before = writer.acknowledged
@@ -158,10 +162,13 @@ def test_tails_go_on_on_every_host_while_leaders_are_killed(three, look, put_top
             if number != killed:
                 sizes[number], had = size(host), sizes[number]
                 assert sizes[number] >= had
+                snapshots.append((number, content(host)))
+                assert len(snapshots[-1][1]) >= sizes[number]
         three[killed].start()
         tails[killed].begin()
     wait_until(lambda: sorted(state(look, "t")["isr"]) == [1, 2], 90, "all are in sync")
     expected = writer.finish()
+    assert all(expected.startswith(some) for _, some in snapshots)
     for number, tail in tails.items():
         wait_until(lambda: len(tail.got) >= len(expected), 60, f"the tail on host {number} has all: {len(tail.got)} of {len(expected)}")
         tail.end()
