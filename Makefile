@@ -3,6 +3,7 @@
 #   make deps deps-check      what apt has to give: for the build, for the tests
 #   make run                  a mount to play with
 #   make check check-long    the tests: all but the long ones; all, in every build
+#   make soak                 a cluster of three to which anything happens, MINUTES=10
 #   make fuzz                 noise for whatever reads bytes from outside, FUZZ_SECONDS each
 #   make bench               the speed and memory table of the README; BENCH=--wire: beside Apache Kafka
 #   make install uninstall   under PREFIX (/usr/local), DESTDIR honoured

@@ -35,11 +35,19 @@ fuzz:
 			-artifact_prefix=build/fuzz/$$name- build/fuzz/corpus/$$what tests/fuzz/corpus/$$what || exit 1; \
 	done
 
-# Under the sanitizers: units (test_units.py sees to that), and of the mount what finds most for its time.
+# Under the sanitizers: units (test_units.py sees to that), and of mounts and clusters what finds most for its time.
 check: check-builds
-	$(pytest_all) tests/fs/test_append.py tests/fs/test_locks.py tests/wire/test_groups.py tests/wire/test_two_faces.py tests/cluster --builds tsan -m "not long"
-	$(pytest_all) tests/property tests/faults tests/fs/test_append.py tests/wire/test_bad_input.py tests/wire/test_groups.py tests/cluster --builds asan -m "not long"
+	$(pytest_all) tests/fs/test_append.py tests/fs/test_locks.py tests/wire/test_groups.py tests/wire/test_two_faces.py tests/cluster/test_faults.py tests/cluster/test_append.py --builds tsan -m "not long"
+	$(pytest_all) tests/property tests/faults tests/fs/test_append.py tests/wire/test_bad_input.py tests/wire/test_groups.py tests/cluster/test_join.py tests/cluster/test_session.py tests/cluster/test_read.py \
+		tests/cluster/test_faults.py --builds asan -m "not long"
 	$(pytest_all) tests -m "not long"
+
+# Whatever can befall a cluster, in any order, for so long; SPOOLFS_SEED=n repeats what was found with that number.
+MINUTES ?= 10
+.PHONY: soak
+soak: venv
+	$(submake) BUILD=$(BUILD) binaries
+	MINUTES=$(MINUTES) $(pytest) tests/cluster/test_faults.py -k whatever_happens --builds $(BUILD) -s
 
 check-long: check-long-builds
 	SPOOLFS_TEST_BUILDS="plain asan tsan" $(pytest_all) tests

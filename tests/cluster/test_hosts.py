@@ -18,8 +18,7 @@ while True:
 """
 ASK = """
 import socket, sys
-c = socket.create_connection((sys.argv[1], 7), 3)
-c.settimeout(float(sys.argv[2]))
+c = socket.create_connection((sys.argv[1], 7), float(sys.argv[2]))
 c.sendall(b"x")
 sys.exit(c.recv(1) != b"x")
 """

@@ -193,6 +193,7 @@ def log_of(agent, name):
     return b"".join(path.read_bytes() for path in sorted((agent.data / name).glob("*.log")))
 
 
+@pytest.mark.long
 def test_nothing_acknowledged_is_lost_when_leaders_are_killed(member, look, make_topic):
     """acks=all, and each leader in turn is killed; in the end all have the same bytes."""
     agents = {number: member(number) for number in (1, 2, 3)}
@@ -245,7 +246,7 @@ def test_a_deleted_topic_goes_everywhere(member, look, make_topic):
 
 
 def test_a_replica_that_is_not_wanted_any_more_is_deleted(member, look, make_topic):
-    """A move that is cancelled. What is deleted is one partition of a topic; what stays keeps the topic's properties."""
+    """A move that goes back, whether it was quicker or not. What is deleted is one partition of a topic; what stays keeps the topic's properties."""
     one, two = member(1), member(2)
     topic_id = make_topic("t", [1], [2])
     wait_until(lambda: has(one, topic_id, "t-0") and has(two, topic_id, "t-1"), what="the replicas")
@@ -256,9 +257,10 @@ def test_a_replica_that_is_not_wanted_any_more_is_deleted(member, look, make_top
         def move(replicas):
             return ask("AlterPartitionReassignments", timeout_ms=10000, topics=[{"name": "t", "partitions": [{"partition_index": 0, "replicas": replicas}]}])
         assert move([2, 1])["responses"][0]["partitions"][0]["error_code"] == 0
-        assert ask("ListPartitionReassignments", timeout_ms=10000)["topics"][0]["partitions"][0]["adding_replicas"] == [2]
         wait_until(lambda: has(two, topic_id, "t-0"), what="the new replica")
-        assert move(None)["responses"][0]["partitions"][0]["error_code"] == 0
+        if (error := move(None)["responses"][0]["partitions"][0]["error_code"]) == 85:      # NO_REASSIGNMENT_IN_PROGRESS: it has ended
+            error = move([1])["responses"][0]["partitions"][0]["error_code"]
+        assert error == 0
     wait_until(lambda: not (two.data / "t-0").exists(), what="it is gone")
     assert has(two, topic_id, "t-1") and (two.data / "t-1/topic.properties").exists()
     with Ask(two.bootstrap) as ask:

@@ -111,7 +111,7 @@ def test_kill_while_retention_and_checkpoints_run(mounts, spawn):
     for round_ in range(4):
         load = Load(spawn, topic, 1, name=f"r{round_}.")
         size = os.stat(path).st_size
-        wait_until(lambda: os.stat(path).st_size > size + 150_000)
+        wait_until(lambda: os.stat(path).st_size > size + 150_000 and int(os.getxattr(path, "user.spoolfs.log_start_position")) > 0)
         fd = os.open(path, os.O_RDONLY)
         end = os.fstat(fd).st_size
         for at in range(end - 20_000, end, 1000):
