@@ -205,8 +205,10 @@ static char *registration(const struct blob *metadata, int64_t timestamp_ms)
 			streams[c.topics++] = 1;
 		}
 	}
-	if (names && streams && layout_consumer_encode(&c, &out) == 0)
-		text = strndup((const char *)out.data, out.len);
+	if (names && streams && layout_consumer_encode(&c, &out) == 0 && (text = malloc(out.len + 1))) {
+		memcpy(text, out.data, out.len);
+		text[out.len] = '\0';
+	}
 	for (size_t i = 0; names && i < c.topics; i++)
 		free(names[i]);
 	free(names);

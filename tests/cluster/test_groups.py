@@ -159,6 +159,7 @@ def stopped(agent):
 
 
 def frozen(agent):
+    agent.expect("controller: writing failed")      # it may be the controller, too, and wake up in the middle of a write
     agent.daemon.signal(signal.SIGSTOP)
     return lambda: agent.daemon.signal(signal.SIGCONT)
 
