@@ -485,6 +485,8 @@ void configs_born(struct configs *c, struct topic *t)
 		topic_await_properties(t);
 		if (x)
 			x->taken = x->missed = true; /* to be read again once it is in the table */
+		else
+			want_topic(c, topic_name(t), topic_id_bytes(t));
 	}
 	pthread_mutex_unlock(&c->lock);
 }

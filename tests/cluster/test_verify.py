@@ -131,6 +131,7 @@ def test_one_that_is_behind_is_compared_as_far_as_it_is_committed(filled, look):
 def test_compacted_topics_are_left_out(three, put_topic):
     put_topic("c", [[1, 2]], {"cleanup.policy": "compact"})
     wait_until(lambda: (three[1].data / "c-0").exists() and (three[0].data / "c-0").exists(), what="the replicas")
+    wait_until(lambda: not any("not compared:" in line for line in verify_quietly(three[0])), what="they have their roles")
     said = verify(three[0], "c")
     assert said[0].startswith("c/0: note: the topic is compacted") and said[-1].endswith("0 differences")
 
