@@ -10,7 +10,7 @@ import pytest
 
 from lib import batches
 from lib.ask import Ask
-from lib.mounting import wait_until
+from lib.mounting import has_stopped, wait_until
 
 
 @pytest.fixture
@@ -181,6 +181,7 @@ def test_a_follower_that_does_not_keep_up_leaves_the_isr_and_comes_back(member, 
     assert produce(two, "t", "all") == 0 and sorted(state(look, "t")["isr"]) == [2, 3]
     three.daemon.signal(signal.SIGSTOP)
     try:
+        wait_until(lambda: has_stopped(three.daemon.pid), what="it has stopped")
         assert produce(two, "t", "all") == 1
         assert state(look, "t")["isr"] == [2], "acknowledged without it: it has left"
     finally:

@@ -42,6 +42,7 @@ class Agent:
         self.reports = place / "sanitizer"
         self.daemon: Daemon | None = None
         self.starts = 0
+        self.rules: tuple[str, ...] = ()    # of lib/faults.py, for each start anew: what one process has taken the next does not
         self._before = 0
         self._expected: list[str] = []
 
@@ -54,6 +55,8 @@ class Agent:
 
     def start(self) -> "Agent":
         self.starts += 1
+        if self.rules:
+            self.faults.set(*self.rules)
         with open(self.messages_file, "ab") as messages:
             ahead = self.host.prefix() if self.host else ["setpriv", "--pdeathsig", "SIGTERM"]
             process = subprocess.Popen([*ahead, *self.command("-f")], stdin=subprocess.DEVNULL, stdout=messages, stderr=messages,

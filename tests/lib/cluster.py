@@ -223,6 +223,8 @@ class Cluster:
             (place / name).mkdir()
             agent = Agent(program, place / name, f"broker.id={number}", f"zookeeper.connect={self.zookeeper.connect}", *OPTIONS, *options, host=self.hosts[name], data=data.get(name), **how)
             agent.expect("spoolfs: warning: ")  # trouble is what these tests make
+            if agent.faults:
+                agent.rules = ("sync note path=*/*.log",)  # what is on disk: see synced()
             self.agent[name] = agent.start()
         self.bootstrap = ",".join(agent.bootstrap for agent in self.agent.values())
         wait_until(lambda: self.look("/controller"), PATIENCE_S, "a controller")
@@ -299,6 +301,10 @@ class Cluster:
     def cut_between(self, one, other) -> None:
         self.hosts.cut(one, other)
         self.hosts.cut(other, one)
+
+    def synced(self, name, log: Path) -> int:
+        """How many bytes of a log file would be there after a power cut: what an fsync was about."""
+        return max((size for _, size, path in self.agent[name].faults.notes() if path == str(log)), default=0)
 
     # the end
 

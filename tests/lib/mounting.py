@@ -57,6 +57,11 @@ def has_ended(pid: int) -> bool:
         return True
 
 
+def has_stopped(pid: int) -> bool:
+    """By SIGSTOP: all of its threads. One of them has to run to see the signal; until then the others go on."""
+    return all(task.read_text().rsplit(") ", 1)[1][0] == "T" for task in Path(f"/proc/{pid}/task").glob("*/stat"))
+
+
 class Daemon:
     """A process, held by a descriptor so that its id cannot become another's."""
 

@@ -6,7 +6,6 @@
 
 import os
 import signal
-import struct
 import time
 
 from lib.cluster import BROKERS, KEEPER
@@ -175,21 +174,12 @@ def power_lost(cluster, name, rng, keep_all=False):
     (data / "spoolfs.intact").write_text("another boot\n")
     if keep_all:
         return
-    durable = 0
-    checkpoint = data / "recovery-point-offset-checkpoint"
-    for line in checkpoint.read_text().splitlines()[2:] if checkpoint.exists() else ():
-        topic, partition, offset = line.rsplit(" ", 2)
-        if (topic, partition) == ("t", "0"):
-            durable = int(offset)
     log = sorted((data / "t-0").glob("*.log"))[-1]
-    content, at = log.read_bytes(), 0
-    while at + 12 <= len(content) and struct.unpack_from(">q", content, at)[0] < durable:
-        at += 12 + struct.unpack_from(">i", content, at + 8)[0]
-    if at < len(content):
-        keep = rng.randint(at, len(content) - 1)
-        os.truncate(log, keep)
+    synced, size = cluster.synced(name, log), log.stat().st_size
+    if synced < size:
+        os.truncate(log, rng.randint(synced, size - 1))
         if rng.random() < 0.5:  # the file has its size, and what is in it never came
-            os.truncate(log, len(content))
+            os.truncate(log, size)
 
 
 def follower_loses_power(cluster, rng):
