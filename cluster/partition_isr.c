@@ -271,7 +271,8 @@ bool isr_shrink(struct isr *x, const struct isr_rule *rule, int64_t leader_end, 
 	for (int i = 0; i < x->count; i++)
 		if (i != x->self && x->committed & bit(i) && !keeps_up(&x->member[i], leader_end, rule->lag_ms, now_ms))
 			stay &= ~bit(i);
-	if (stay == x->committed)
+	x->wants_disk = stay != x->committed && stay == bit(x->self) && rule->not_alone;
+	if (stay == x->committed || x->wants_disk)
 		return false;
 	propose(x, stay, c);
 	return true;

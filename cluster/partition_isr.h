@@ -54,6 +54,7 @@ struct isr { /* zeros: the leader is its only replica */
 	bool asking;               /* a change is under way */
 	uint32_t serial;           /* of the change that was asked for last */
 	int64_t epoch_start;       /* the leader's end when its epoch began */
+	bool wants_disk;           /* isr_shrink left somebody in who does not keep up: rule->not_alone */
 };
 
 struct isr_change { /* what a leader asks the controller for: AlterPartition */
@@ -66,6 +67,7 @@ struct isr_change { /* what a leader asks the controller for: AlterPartition */
 struct isr_rule {
 	int32_t min_insync;
 	int64_t lag_ms;
+	bool not_alone; /* nobody is to leave that would leave it alone: what is committed is not on its own disk yet */
 	bool (*alive)(void *arg, int32_t id); /* whether that broker is there: else it is not waited for, if it is not in the ISR. NULL: all are */
 	void *arg;
 };
@@ -96,7 +98,7 @@ int64_t isr_high_watermark(struct isr *x, const struct isr_rule *rule, int64_t h
 
 /* Whether `id` is to join. true: that is asked for from now on, by *c, whose epochs are the caller's to set. */
 bool isr_grow(struct isr *x, int32_t id, int64_t high, struct isr_change *c);
-/* The same for all who are to leave. */
+/* The same for all who are to leave. Where rule->not_alone keeps the last of them: x->wants_disk. */
 bool isr_shrink(struct isr *x, const struct isr_rule *rule, int64_t leader_end, int64_t now_ms, struct isr_change *c);
 /* The ISR as it is, to be committed once more: with it goes that the leader has recovered (KIP-704). false: there is another change under way, which says that too. */
 bool isr_restate(struct isr *x, struct isr_change *c);

@@ -144,10 +144,31 @@ static struct waiter *take_unsafe(struct partition *p)
 	return p->role == ROLE_LEADER && !partition_has_enough(p) ? partition_take_waiters(p) : NULL;
 }
 
-/* The high watermark may go on without anything being appended or fetched: it is looked at, where the log can be had. locks: none held. */
+/* Whether all that is committed is on this broker's disk. What is closed was flushed. */
+static bool has_committed_on_disk(struct partition *p)
+{
+	if (p->topic->broker->flush_acks == FLUSH_ACKS_NEVER || !partition_try_acquire(p))
+		return true;
+	bool has = p->log->flushed_offset >= p->high_watermark;
+	partition_release(p);
+	return has;
+}
+
+/* Alone, it is the only one to have what was committed while others were in sync: that must be on its disk, too. */
+static bool must_flush(struct partition *p)
+{
+	if (!p->shared)
+		return false;
+	pthread_mutex_lock(&p->isr_lock);
+	bool alone = isr_is_alone(&p->isr);
+	pthread_mutex_unlock(&p->isr_lock);
+	return alone && !has_committed_on_disk(p);
+}
+
+/* The high watermark may go on without anything being appended or fetched, and what is behind it want to be on disk: it is looked at, where the log can be had. locks: none held. */
 static void look_again(struct partition *p)
 {
-	if (p->role != ROLE_LEADER || p->high_offset >= p->log_end_offset || partition_acquire(p, NULL) < 0)
+	if (p->role != ROLE_LEADER || (p->high_offset >= p->log_end_offset && !must_flush(p)) || partition_acquire(p, NULL) < 0)
 		return;
 	partition_kick(p);
 	partition_release(p);
@@ -474,13 +495,17 @@ void partition_check_isr(struct partition *p, int64_t now_ms)
 	if (p->role != ROLE_LEADER || !p->shared)
 		return;
 	struct isr_rule rule = rule_of(p);
+	rule.not_alone = !has_committed_on_disk(p);
 	pthread_mutex_lock(&p->isr_lock);
 	bool asked = p->role == ROLE_LEADER && isr_shrink(&p->isr, &rule, p->log_end_offset, now_ms, &c);
+	bool disk = p->role == ROLE_LEADER && p->isr.wants_disk;
 	if (asked)
 		address(p, &c);
 	pthread_mutex_unlock(&p->isr_lock);
 	if (asked)
 		ask(p, &c);
+	if (disk) /* asked for when it is there, the next time somebody looks */
+		partition_flush_soon(p);
 	look_again(p); /* it may have waited for one that was about to join */
 }
 

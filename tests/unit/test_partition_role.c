@@ -346,6 +346,50 @@ static void test_alone_it_waits_for_the_disk(void **state)
 	assert_true(node[1].p->log->flushed_offset >= 3);
 }
 
+/* What two have acknowledged in memory is not to be had by one alone, in memory. */
+static void test_left_alone_it_has_what_is_committed_on_disk(void **state)
+{
+	(void)state;
+	node_set(&node[1], "replica.lag.time.max.ms=3600000");
+	open_nodes(2);
+	become(1, 1, 1, "12", "12");
+	become(2, 1, 1, "12", "12");
+	say_at(1, "one\n");
+	fetch(2, 1, 1);
+	fetch(2, 1, 1);
+	assert_int_equal(high_of(1), 1);
+	assert_int_equal(node[1].p->log->flushed_offset, 0);
+	start_many(1, 1); /* 2 does not come for it */
+	for (int i = 0; i < 2000 && end_of(1) < 2; i++)
+		usleep(5000);
+	int64_t later = now_ms() + 4000000;
+	partition_check_isr(node[1].p, later);
+	assert_int_equal(node[1].asked_count, 0);
+	for (int i = 0; i < 2000 && node[1].p->log->flushed_offset < 1; i++)
+		usleep(5000);
+	partition_check_isr(node[1].p, later);
+	assert_int_equal(node[1].asked_count, 1);
+	assert_string_equal(asked_of(1), "1");
+	grant(1);
+	for (int i = 0; i < 2000 && !many.done; i++, usleep(5000))
+		fetch(2, 1, 1); /* it has kept up until now, and is waited for */
+	end_many(1);
+	/* the controller takes it out, and does not ask */
+	become(1, 1, 2, "12", "12");
+	become(2, 1, 2, "12", "12");
+	for (int i = 0; i < 3; i++)
+		fetch(2, 1, 2);
+	say_at(1, "three\n");
+	fetch(2, 1, 2);
+	fetch(2, 1, 2);
+	assert_int_equal(high_of(1), 3);
+	assert_true(node[1].p->log->flushed_offset < 3);
+	become(1, 1, 3, "1", "12");
+	for (int i = 0; i < 2000 && node[1].p->log->flushed_offset < 3; i++)
+		usleep(5000);
+	assert_int_equal(node[1].p->log->flushed_offset, 3);
+}
+
 static void test_lease(void **state)
 {
 	(void)state;
@@ -713,6 +757,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_leadership_is_lost, setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_topic_deleted, setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_alone_it_waits_for_the_disk, setup_nodes, teardown_nodes),
+		cmocka_unit_test_setup_teardown(test_left_alone_it_has_what_is_committed_on_disk, setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_lease, setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_isr_grows_and_shrinks, setup_nodes, teardown_nodes),
 		cmocka_unit_test_setup_teardown(test_new_leader_does_not_know_yet, setup_nodes, teardown_nodes),
