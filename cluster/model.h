@@ -125,8 +125,8 @@ struct topic {
 	int serial;
 	bool id_found;                  /* its id was lost in a partition.metadata, and found elsewhere */
 	bool internal;
-	bool adopted;                   /* Kafka made it: nothing is deleted until retention is configured here */
-	bool lost;                      /* its properties were lost: nothing is deleted but by a retention that is set for the topic itself */
+	_Atomic bool adopted;           /* Kafka made it: nothing is deleted until retention is configured here */
+	_Atomic bool lost;              /* its properties were lost: nothing is deleted but by a retention that is set for the topic itself */
 	_Atomic bool deleted;
 	_Atomic bool stray;             /* of a cluster that knows of no such topic: it is only looked after, and nobody finds it */
 	_Atomic bool compact;           /* cleanup.policy has compact: its logs are to have no positions */

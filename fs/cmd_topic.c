@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include "store/clock.h"
 
 enum { OPT_SETTING = 'o', OPT_PARTITIONS = 'p', OPT_REPLICAS = 'r', OPT_ALL = 'a', OPT_UNDER = 0x100, OPT_UNAVAILABLE };
 
@@ -39,6 +42,7 @@ const char *topic_error_words(int16_t code, struct wire_string said, char text[1
 	return text;
 }
 
+/* *id REMOTE_ANY: there is none, or it is not known yet. */
 static int controller_of(struct remote *r, int32_t *id, struct err *e)
 {
 	struct metadata_request q;
@@ -49,21 +53,24 @@ static int controller_of(struct remote *r, int32_t *id, struct err *e)
 	q.topics.v = &none;
 	q.topics.n = 0;
 	int rc = remote_call(r, REMOTE_ANY, API_METADATA, &q, &a, e);
-	if (rc == 0 && a.controller_id < 0)
-		rc = err_set(e, ERR_OFFLINE, "the cluster has no controller");
 	if (rc == 0)
-		*id = a.controller_id;
+		*id = a.controller_id < 0 ? REMOTE_ANY : a.controller_id;
 	return rc;
 }
 
 int topic_controller_call(struct remote *r, int api_key, const void *request, void *response, int16_t (*error_of)(const void *response), struct err *e)
 {
+	mono_t deadline = mono_after_ms(mono_now(), r->timeout_ms);
 	int32_t id = REMOTE_ANY;
-	int rc = remote_call(r, REMOTE_ANY, api_key, request, response, e);
-	if (rc < 0 || error_of(response) != KAFKA_NOT_CONTROLLER)
-		return rc;
-	rc = controller_of(r, &id, e);
-	return rc < 0 ? rc : remote_call(r, id, api_key, request, response, e);
+	for (bool asked = false;; asked = true) {
+		int rc = remote_call(r, id, api_key, request, response, e);
+		if (rc < 0 || error_of(response) != KAFKA_NOT_CONTROLLER || mono_now().ns >= deadline.ns)
+			return rc;
+		if ((rc = controller_of(r, &id, e)) < 0)
+			return rc;
+		if (asked || id == REMOTE_ANY) /* a cluster that has just begun, or lost its controller */
+			nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	}
 }
 
 /* ---- the command line ---- */
