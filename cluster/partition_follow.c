@@ -74,9 +74,9 @@ static int append(struct partition *p, const void *bytes, size_t n, int64_t lead
 		producer_ids_seen(p->topic->broker, producers_greatest_id(l->producers));
 	}
 	follow_high(p, leader_high);
-	if (leader_high <= l->leo)
-		p->settled = true;
 	partition_advance(p, l->leo > end ? wall_now_ms() : 0, &f->view_err);
+	if (leader_high <= l->leo) /* now that it can be seen: whoever waits for it looks at once */
+		p->settled = true;
 	f->roll = (active_base >= 0 && l->shape->segment[l->shape->segment_count - 1]->base_offset != active_base) || l->leo - l->flushed_offset >= limits.flush_messages;
 	return 0;
 }

@@ -126,6 +126,7 @@ class Tail:
         self.begin()
 
     def begin(self):
+        self.begun = len(self.got)
         self.process = self.spawn(["tail", "-c", f"+{len(self.got) + 1}", "-s", "0.05", "-f", self.host.dir / "t/0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.thread = threading.Thread(target=self.collect, args=(self.process.stdout,), daemon=True)
         self.thread.start()
@@ -172,7 +173,8 @@ def test_tails_go_on_on_every_host_while_leaders_are_killed(three, look, put_top
     for number, tail in tails.items():
         wait_until(lambda: len(tail.got) >= len(expected), 60, f"the tail on host {number} has all: {len(tail.got)} of {len(expected)}")
         tail.end()
-        assert tail.got == expected, f"host {number}"
+        parted = next((i for i, (a, b) in enumerate(zip(tail.got, expected)) if a != b), min(len(tail.got), len(expected)))
+        assert tail.got == expected, f"host {number}: from {parted} on {tail.got[parted - 300:parted + 300]} and not {expected[parted - 300:parted + 300]}; begun at {tail.begun}"
         assert content(three[number]) == expected and size(three[number]) == len(expected)
 
 
