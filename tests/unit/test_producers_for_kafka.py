@@ -2,16 +2,27 @@
 
 import re
 import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
 
 from conftest import ROOT
 from lib import kafka
 
 
-def test_kafka_reads_logs_and_snapshots(tmp_path):
+@pytest.fixture
+def place():
+    """Of a short name: the unit tests' fixture has little room for it."""
+    with tempfile.TemporaryDirectory(prefix="spoolfs-test.") as name:
+        yield Path(name)
+
+
+def test_kafka_reads_logs_and_snapshots(place):
     program = ROOT / "build" / "plain" / "unit" / "test_idempotence"
     assert program.exists(), f"there is no {program}: make check-units"
-    subprocess.run([program, "write", tmp_path], check=True, timeout=240)
-    data = tmp_path / "data"
+    subprocess.run([program, "write", place], check=True, timeout=240)
+    data = place / "data"
     kafka.assert_kafka_accepts(data)
     snapshots = sorted(data.glob("*-0/*.snapshot"))
     assert len(snapshots) > 4
