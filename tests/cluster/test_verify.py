@@ -20,6 +20,7 @@ def verify(agent, *topics, status=0):
 
 def fill(agent, topic, partitions, count=3000, **settings):
     producer = confluent_kafka.Producer({"bootstrap.servers": agent.bootstrap, "acks": "all", "linger.ms": 2, "batch.size": 8000} | settings)
+    wait_until(lambda: len(producer.list_topics(topic, 10).topics[topic].partitions) == partitions, what="the broker knows of all partitions")
     for n in range(count):
         producer.produce(topic, b"line %07d of the text that all replicas have" % n, partition=n % partitions)
         producer.poll(0)
