@@ -609,7 +609,7 @@ static void state_written(struct brain *b, struct change *c)
 		struct broker *r = &b->broker[i];
 		if (r->born_in_batch && ids_has(p->isr, r->id))
 			bits_set(&r->lost, row);
-		else if (c->settles && !r->born_in_batch)
+		else if (r->born_in_batch || c->settles) /* born meanwhile, it may have been in the ISR as it was, and is not any more */
 			bits_clear(&r->lost, row);
 	}
 	if (c->settles)

@@ -253,7 +253,10 @@ class Cluster:
 
     def in_sync(self, topic, *names):
         names = sorted(names or BROKERS)
-        wait_until(lambda: self.isr(topic) == names, PATIENCE_S, f"the ISR of {topic} is {names}")
+        try:
+            wait_until(lambda: self.isr(topic) == names, PATIENCE_S, f"the ISR of {topic} is {names}")
+        except AssertionError as late:
+            raise AssertionError(f"{late}; {self.state(topic)}{self.what_was_said()}") from None
 
     def followers(self, topic) -> list[str]:
         leader = self.leader(topic)

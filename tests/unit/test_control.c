@@ -364,6 +364,30 @@ static void test_a_birth_while_a_write_is_under_way_is_not_overlooked(void **sta
 	w_free(w);
 }
 
+/* It was in the ISR as that was known when it came back; what was being written has taken it out. There is nothing left that it must be kept from. */
+static void test_a_birth_while_it_is_taken_out_of_the_isr_holds_nothing_back(void **state)
+{
+	(void)state;
+	struct world *w = w_new(3);
+	w_create_on(w, "t", 3, on123);
+	w_down(w, 3);
+	for (int32_t id = 1; id <= 2; id++) { /* who leads shows that it is alive */
+		while (w_take_request(w, id))
+			w_answer_request(w, id);
+	}
+	assert_true(w_take_batch(w));
+	w_register(w, 3, true);
+	w_do_batch(w);
+	w_run(w);
+	w_expect(w, "t", 0, 1, ISR(1, 2));
+	assert_true(w->broker[3].told[0][0].any);
+	assert_int_equal(w->broker[3].told[0][0].leader_epoch, w_view(w, "t", 0).leader_epoch);
+	w_alter(w, 1, 0, 0, ISR(1, 2, 3));
+	w_run(w);
+	w_expect(w, "t", 0, 1, ISR(1, 2, 3));
+	w_free(w);
+}
+
 /* ---- AlterPartition ---- */
 
 static void test_alter_partition_is_refused_by_the_rules(void **state)
@@ -1087,6 +1111,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_unclean_stays_so_over_a_clean_restart_and_a_new_controller),
 		cmocka_unit_test(test_a_member_that_joined_again_after_its_unclean_stop_is_one_for_a_new_controller),
 		cmocka_unit_test(test_a_birth_while_a_write_is_under_way_is_not_overlooked),
+		cmocka_unit_test(test_a_birth_while_it_is_taken_out_of_the_isr_holds_nothing_back),
 		cmocka_unit_test(test_alter_partition_is_refused_by_the_rules),
 		cmocka_unit_test(test_alter_partition_of_an_older_life_is_refused),
 		cmocka_unit_test(test_a_change_of_the_isr_keeps_the_leaders_epoch),
