@@ -147,6 +147,7 @@ def test_two_brokers_change_the_same_topic_at_once(member, look, put_topic):
         assert described(b, TOPIC, "t") == {name: "100019" for name in names}
 
 
+@pytest.mark.long
 def test_notices_are_removed_when_they_are_old(member, look, put_topic):
     one = member(1, "config.change.retention.ms=0")
     put_topic("t", [[1]])

@@ -208,6 +208,7 @@ def test_a_replica_selector_that_is_not_known_is_refused(agents):
 # ---- elected without being in sync ----
 
 
+@pytest.mark.long
 def test_a_leader_that_was_not_in_sync_says_that_it_has_recovered(cluster, look):
     """KIP-704: the state says that it is recovering, until its leader says otherwise; it has nobody to take into the ISR here."""
     agents = cluster(3, "replica.lag.time.max.ms=1000")
